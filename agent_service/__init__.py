@@ -1,0 +1,1 @@
+"""The agent service: everything that touches a model. It keeps no conversations."""

@@ -1,0 +1,1 @@
+"""The chat API: users, sessions, messages and runs, in PostgreSQL, over REST and streams."""

@@ -1,0 +1,135 @@
+"""`POST /v1/chat`: one turn of a conversation, handed to the agent with all that it needs.
+
+The agent keeps no conversations. It answers with server-sent events, each named by its `type`:
+any number of `delta`, at most one `usage`, then exactly one of `done` or `error`. With
+`Accept: application/json` it answers once, with a `ChatAnswer`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.problems import ProblemDocument
+from shared.schema import WriteSchema
+
+
+class Provider(StrEnum):
+    """Where a model lives. `openai` is anything that speaks its REST API."""
+
+    GOOGLE_GENAI = "google_genai"
+    OPENAI = "openai"
+    LOCAL = "local"
+
+
+class ChatRole(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped: at its own end, at `max_tokens`, or at the provider's content filter."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+
+
+class ModelChoice(WriteSchema):
+    """Which model answers. What is left out is the agent's default."""
+
+    provider: Provider | None = None
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class ChatMessage(WriteSchema):
+    role: ChatRole
+    content: str
+    name: str | None = Field(
+        default=None, min_length=1, max_length=64, description="Who said it, in a room of several."
+    )
+
+
+class ChatUser(WriteSchema):
+    """On whose behalf the turn runs."""
+
+    id: UUID
+
+
+class ChatRequest(WriteSchema):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "run_id": "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f",
+                "model": {"provider": "local"},
+                "system_prompt": "You are brief.",
+                "messages": [{"role": "user", "content": "What is a conversation?"}],
+            }
+        },
+    )
+
+    run_id: UUID
+    model: ModelChoice = Field(default_factory=ModelChoice)
+    system_prompt: str | None = Field(default=None, max_length=100_000)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2_000)
+    user: ChatUser | None = None
+
+
+class Usage(BaseModel):
+    """Tokens as the provider counted them."""
+
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    total_tokens: int = Field(ge=0)
+
+
+class DeltaEvent(BaseModel):
+    """More of the answer. Deltas that arrive together may travel together."""
+
+    type: Literal["delta"] = "delta"
+    text: str
+
+
+class UsageEvent(BaseModel):
+    type: Literal["usage"] = "usage"
+    usage: Usage
+
+
+class DoneEvent(BaseModel):
+    """The end of a turn that went well. Times are in milliseconds, from the call to the model."""
+
+    type: Literal["done"] = "done"
+    finish_reason: FinishReason
+    provider: Provider
+    model: str
+    latency_ms: int
+    time_to_first_token_ms: int | None
+
+
+class ErrorEvent(BaseModel):
+    """The end of a turn that failed. What was said before it stays said."""
+
+    type: Literal["error"] = "error"
+    problem: ProblemDocument
+
+
+ChatEvent = Annotated[DeltaEvent | UsageEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]
+
+
+class ChatAnswer(BaseModel):
+    """The whole turn at once, for callers that asked for JSON."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage | None
+    provider: Provider
+    model: str
+    latency_ms: int
+    time_to_first_token_ms: int | None

@@ -1,0 +1,87 @@
+"""Settings that both services read: from the environment, then `.env`, then what `colloquy up` wrote.
+
+`colloquy up` keeps the addresses and generated keys of its embedded servers in
+`<data dir>/embedded.env`, so that `colloquy users create-admin` in another shell finds them.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.security import MIN_KEY_BYTES
+
+DEVELOPMENT_SECRET_KEY = "development-only-secret-key-change-me-0123456789"
+DEVELOPMENT_SERVICE_KEY = "development-only-service-key-change-me-012345678"
+EMBEDDED_ENV = "embedded.env"
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    TEST = "test"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class SettingsError(Exception):
+    """The settings cannot work. The message is for an operator: one line per cause."""
+
+
+class CommonSettings(BaseSettings):
+    """What the chat API, the agent and the command line have in common."""
+
+    model_config = SettingsConfigDict(env_prefix="COLLOQUY_", extra="ignore", populate_by_name=True)
+
+    environment: Environment = Environment.DEVELOPMENT
+    data_dir: Path = Path(".data")
+    secret_key: SecretStr = SecretStr(DEVELOPMENT_SECRET_KEY)
+    service_key: SecretStr = SecretStr(DEVELOPMENT_SERVICE_KEY)
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    api_url: str | None = Field(default=None, description="Where the agent finds the chat API.")
+    agent_host: str = "127.0.0.1"
+    agent_port: int = Field(default=8001, ge=1, le=65535)
+    agent_url: str | None = Field(default=None, description="Where the chat API finds the agent.")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    max_body_bytes: int = Field(default=512 * 1024, ge=1024, description="Largest JSON body, in bytes.")
+    shutdown_seconds: float = Field(default=8.0, gt=0, description="Time for open streams to end after SIGTERM.")
+
+    @model_validator(mode="after")
+    def _keys_are_strong(self) -> Self:
+        for name in ("secret_key", "service_key"):
+            key = getattr(self, name).get_secret_value()
+            variable = f"COLLOQUY_{name.upper()}"
+            if len(key.encode()) < MIN_KEY_BYTES:
+                raise ValueError(f"{variable} needs {MIN_KEY_BYTES} bytes or more")
+            is_default = key in (DEVELOPMENT_SECRET_KEY, DEVELOPMENT_SERVICE_KEY)
+            if is_default and self.environment not in (Environment.DEVELOPMENT, Environment.TEST):
+                raise ValueError(f"{variable} must be set outside development")
+        return self
+
+    @property
+    def chat_api_base_url(self) -> str:
+        return (self.api_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
+
+    @property
+    def agent_base_url(self) -> str:
+        return (self.agent_url or f"http://{self.agent_host}:{self.agent_port}").rstrip("/")
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the settings, or raise `SettingsError` with one plain line per cause."""
+        data_dir = Path(os.environ.get("COLLOQUY_DATA_DIR", ".data"))
+        try:
+            # Of several files the last wins, so a person's own `.env` comes after the generated one.
+            return cls(_env_file=(data_dir / EMBEDDED_ENV, ".env"), **overrides)
+        except ValidationError as error:
+            lines = []
+            for item in error.errors(include_url=False, include_input=False):
+                where = ".".join(str(part) for part in item["loc"]).upper()
+                message = item["msg"].removeprefix("Value error, ")
+                lines.append(f"COLLOQUY_{where}: {message}" if where else message)
+            raise SettingsError("\n".join(lines)) from None

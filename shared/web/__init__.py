@@ -1,0 +1,1 @@
+"""HTTP plumbing that both services share: one ASGI middleware, problem answers, health, metrics."""

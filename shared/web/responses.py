@@ -1,0 +1,126 @@
+"""Problem answers, and how they are written into the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from shared.logging import get_logger, request_id_var
+from shared.problems import (
+    PROBLEM_JSON,
+    FieldError,
+    MalformedRequest,
+    Problem,
+    ProblemDocument,
+    ValidationFailed,
+)
+
+log = get_logger("http")
+
+_HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
+
+
+class _HttpProblem(Problem):
+    """A problem that Starlette raised itself: no such route, no such method."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None) -> None:
+        super().__init__(detail, headers=headers)
+        self.status = status  # type: ignore[misc]  # one class for the few that the framework raises
+        self.code = _HTTP_CODES.get(status, f"http-{status}")  # type: ignore[misc]
+        self.title = detail  # type: ignore[misc]
+
+
+def problem_response(problem: Problem, request_id: str | None) -> Response:
+    headers = dict(problem.headers)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    body = orjson.dumps(problem.as_json(request_id))
+    return Response(body, status_code=problem.status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """`responses=` for a route: every problem it can give, by status, each with an example."""
+    by_status: dict[int, list[type[Problem]]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status, group in by_status.items():
+        documented[status] = {
+            "model": ProblemDocument,
+            "description": " · ".join(dict.fromkeys(kind.title for kind in group)),
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": {"$ref": "#/components/schemas/ProblemDocument"},
+                    "examples": {
+                        kind.code: {
+                            "summary": kind.title,
+                            "value": {
+                                "type": "about:blank",
+                                "title": kind.title,
+                                "status": kind.status,
+                                "detail": kind.detail,
+                                "code": kind.code,
+                                "request_id": "0198f3a2c4e17d0c8f3e6b1a2d4c5e6f",
+                            },
+                        }
+                        for kind in group
+                    },
+                }
+            },
+        }
+        if any(kind.retry_after is not None for kind in group):
+            documented[status]["headers"] = {
+                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+            }
+    return documented
+
+
+def _printable(part: str | int) -> str | int:
+    """A location as it may be sent: a field name of the caller's own may hold lone surrogates."""
+    return part.encode("utf-8", "backslashreplace").decode() if isinstance(part, str) else part
+
+
+def field_errors(error: RequestValidationError) -> list[FieldError]:
+    """What is wrong, without echoing the input: it may be large, or secret."""
+    return [
+        FieldError(loc=[_printable(part) for part in item["loc"]], msg=str(_printable(item["msg"])), type=item["type"])
+        for item in error.errors()[:50]
+    ]
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem_response(error, request_id_var.get())
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = field_errors(error)
+    if any(item.type == "json_invalid" for item in errors):
+        return problem_response(MalformedRequest("The body is not valid JSON."), request_id_var.get())
+    return problem_response(ValidationFailed(errors=errors), request_id_var.get())
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return problem_response(MalformedRequest(), request_id_var.get())
+    problem = _HttpProblem(error.status_code, str(error.detail), dict(error.headers or {}))
+    return problem_response(problem, request_id_var.get())
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    # Starlette re-raises after this answer, so the server logs the trace; the caller only sees the id.
+    log.error("http.unexpected", error=type(error).__name__)
+    return problem_response(Problem(), request_id_var.get())
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
