@@ -20,13 +20,7 @@ def check_storable(value: object, depth: int = 0) -> None:
     `MAX_JSON_DEPTH`. Raises `PydanticCustomError`, so the caller sees a 422 that names the cause.
     """
     if isinstance(value, str):
-        if "\x00" in value:
-            raise PydanticCustomError("text_nul", "Text must not contain the NUL character")
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise PydanticCustomError("text_surrogate", "Text must not contain lone surrogates") from None
+        _check_text(value)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise PydanticCustomError("number_not_finite", "Numbers must be finite")
@@ -36,13 +30,21 @@ def check_storable(value: object, depth: int = 0) -> None:
     elif isinstance(value, dict | list):
         if depth >= MAX_JSON_DEPTH:
             raise PydanticCustomError("json_too_deep", "JSON must not nest deeper than 16 levels")
+        for item in value:  # a dictionary gives its keys
+            check_storable(item, depth + 1)
         if isinstance(value, dict):
-            for key, item in value.items():
-                check_storable(key, depth + 1)
+            for item in value.values():
                 check_storable(item, depth + 1)
-        else:
-            for item in value:
-                check_storable(item, depth + 1)
+
+
+def _check_text(value: str) -> None:
+    if "\x00" in value:
+        raise PydanticCustomError("text_nul", "Text must not contain the NUL character")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise PydanticCustomError("text_surrogate", "Text must not contain lone surrogates") from None
 
 
 class ReadSchema(BaseModel):

@@ -11,12 +11,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.security import MIN_KEY_BYTES
 
-DEVELOPMENT_SECRET_KEY = "development-only-secret-key-change-me-0123456789"
+# Known to everybody, so they are refused outside development and test.
+DEVELOPMENT_SECRET_KEY = "development-only-secret-key-change-me-0123456789"  # noqa: S105 - public on purpose
 DEVELOPMENT_SERVICE_KEY = "development-only-service-key-change-me-012345678"
 EMBEDDED_ENV = "embedded.env"
 
@@ -26,6 +28,11 @@ class Environment(StrEnum):
     TEST = "test"
     STAGING = "staging"
     PRODUCTION = "production"
+
+
+def configured_data_dir() -> Path:
+    """Where the data folder is, before there are settings: one of their files lies in it."""
+    return Path(os.environ.get("COLLOQUY_DATA_DIR") or dotenv_values(".env").get("COLLOQUY_DATA_DIR") or ".data")
 
 
 class SettingsError(Exception):
@@ -74,7 +81,7 @@ class CommonSettings(BaseSettings):
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the settings, or raise `SettingsError` with one plain line per cause."""
-        data_dir = Path(os.environ.get("COLLOQUY_DATA_DIR", ".data"))
+        data_dir = configured_data_dir()
         try:
             # Of several files the last wins, so a person's own `.env` comes after the generated one.
             return cls(_env_file=(data_dir / EMBEDDED_ENV, ".env"), **overrides)

@@ -118,6 +118,7 @@ class ErrorEvent(BaseModel):
 
     type: Literal["error"] = "error"
     problem: ProblemDocument
+    retry_after: int | None = Field(default=None, description="Seconds to wait before the turn is tried again.")
 
 
 ChatEvent = Annotated[DeltaEvent | UsageEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]

@@ -78,17 +78,19 @@ class RequestMiddleware:
                 raise
             await problem_response(_too_large(limit), request_id)(scope, receive, send_with_id)
         finally:
-            elapsed = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.observe(scope["method"], route, status, elapsed)
-            if scope["path"] not in _QUIET_PATHS:
-                log.info(
-                    "http.request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    duration_ms=round(elapsed * 1000, 1),
-                )
+            self._account(scope, status, time.perf_counter() - started)
+
+    def _account(self, scope: Scope, status: int, elapsed: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.observe(scope["method"], route, status, elapsed)
+        if scope["path"] not in _QUIET_PATHS:
+            log.info(
+                "http.request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round(elapsed * 1000, 1),
+            )
 
 
 def _read_headers(scope: Scope) -> tuple[str, int | None]:

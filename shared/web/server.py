@@ -6,6 +6,7 @@ hold it until its grace ends. The application registers a callback that runs the
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 from collections.abc import Callable
@@ -50,8 +51,6 @@ def serve(app: ASGIApp, *, host: str, port: int, shutdown_seconds: float, on_sto
     # uvicorn raises the captured signal again at its end; a clean stop should exit with 0.
     # A handler, not SIG_IGN: children would inherit that, and never stop.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run()
-    except KeyboardInterrupt:
-        pass
     return server.started
