@@ -1,0 +1,50 @@
+"""Settings of the chat API and its worker."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field, SecretStr
+
+from shared.settings import CommonSettings
+
+
+class ApiSettings(CommonSettings):
+    """Times are in seconds unless the name says otherwise."""
+
+    database_url: SecretStr | None = Field(default=None, description="As the API role: it can only do CRUD on `chat`.")
+    migration_database_url: SecretStr | None = Field(default=None, description="As the owner role.")
+    redis_url: SecretStr | None = None
+
+    cors_origins: list[str] = Field(default_factory=list, description="Browser origins that may call, as JSON.")
+
+    db_pool_size: int = Field(default=5, ge=1)
+    db_max_overflow: int = Field(default=5, ge=0)
+    db_statement_pool_size: int = Field(default=8, ge=1, description="Connections for the one-statement hot paths.")
+
+    access_token_minutes: float = Field(default=15, gt=0)
+    refresh_token_days: float = Field(default=30, gt=0)
+
+    run_lease_seconds: float = Field(default=4, gt=0, description="A run without a heartbeat for so long is orphaned.")
+    run_heartbeat_seconds: float = Field(default=0.5, gt=0, description="Also how fast a cancel crosses processes.")
+    run_poll_seconds: float = Field(default=1, gt=0, description="How often orphaned and waiting runs are looked for.")
+    run_timeout_seconds: float = Field(default=300, gt=0, description="Longest a run may take in all.")
+    run_attempts: int = Field(default=3, ge=1, description="Starts of a run that has not said anything yet.")
+    run_stream_seconds: int = Field(default=600, ge=1, description="How long an ended run's stream is kept.")
+    max_concurrent_runs: int = Field(default=200, ge=1, description="Per process.")
+
+    agent_connect_seconds: float = Field(default=2, gt=0)
+    agent_silence_seconds: float = Field(default=120, gt=0, description="Longest silence of the agent within a turn.")
+    breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open the circuit to the agent.")
+    breaker_open_seconds: float = Field(default=2, gt=0)
+
+    history_messages: int = Field(default=50, ge=1, description="Messages handed to the model at most.")
+    sse_keepalive_seconds: float = Field(default=15, gt=0)
+
+    @property
+    def access_token_lifetime(self) -> timedelta:
+        return timedelta(minutes=self.access_token_minutes)
+
+    @property
+    def refresh_token_lifetime(self) -> timedelta:
+        return timedelta(days=self.refresh_token_days)

@@ -1,0 +1,1 @@
+"""Generic parts that know no domain: the database, web plumbing, pages, idempotency."""

@@ -1,0 +1,205 @@
+"""The database: units of work for most things, single statements for the hot paths.
+
+Two doors, for a measured reason (`docs/adr/0003`): SQLAlchemy costs about 0.4 ms a statement, which is
+nothing for a rename and most of the budget of an append. A hot path is one SQL statement that checks,
+writes and builds its JSON; it goes to PostgreSQL through asyncpg alone, in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import asyncpg
+import orjson
+from fastapi import Depends, FastAPI, Request
+from sqlalchemy import exc as sa_exc
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from starlette.responses import Response
+
+from chat_api.config import ApiSettings
+from shared.logging import get_logger, request_id_var
+from shared.problems import ServiceUnavailable
+from shared.settings import SettingsError
+from shared.web.responses import problem_response
+
+log = get_logger("db")
+
+SERVER_SETTINGS = {
+    "application_name": "colloquy",
+    "timezone": "UTC",
+    "idle_in_transaction_session_timeout": "10000",
+    "statement_timeout": "15000",
+    "lock_timeout": "10000",
+    "jit": "off",
+}
+_POOL_TIMEOUT_SECONDS = 2.0
+_CONNECT_TIMEOUT_SECONDS = 5.0
+
+_STORE_DOWN = (
+    sa_exc.InterfaceError,
+    sa_exc.OperationalError,
+    sa_exc.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    ConnectionError,
+    TimeoutError,
+)
+"""What the drivers raise when PostgreSQL is away, starting, full or too slow."""
+
+
+def is_store_down(error: BaseException) -> bool:
+    """Whether an error means that PostgreSQL did not do what it was asked, and may if asked again."""
+    if isinstance(error, sa_exc.DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, sa_exc.DBAPIError):
+        cause = getattr(error.orig, "__cause__", None)
+        return isinstance(error, _STORE_DOWN) or isinstance(cause, _STORE_DOWN)
+    return isinstance(error, _STORE_DOWN)
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def _prepare_connection(connection: asyncpg.Connection) -> None:
+    # `json` results are handed to the client as they are: bytes in, bytes out, never parsed here.
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=lambda value: value, decoder=bytes, format="binary"
+    )
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_dumps, decoder=orjson.loads, format="text")
+
+
+async def _keep_as_is(_: asyncpg.Connection) -> None:
+    """Single statements leave nothing behind to reset, which saves a round trip a request."""
+
+
+class Database:
+    """Owns the connections of one process. Open it in the lifespan, close it at its end."""
+
+    def __init__(self, engine: AsyncEngine, statements: asyncpg.Pool) -> None:
+        self.engine = engine
+        self._statements = statements
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
+
+    @classmethod
+    async def open(cls, settings: ApiSettings) -> Database:
+        if settings.database_url is None:
+            raise SettingsError(
+                "COLLOQUY_DATABASE_URL is not set. Set it, or start everything on this machine with `colloquy up`."
+            )
+        url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+        engine = create_async_engine(
+            url,
+            pool_size=settings.db_pool_size,
+            max_overflow=settings.db_max_overflow,
+            pool_timeout=_POOL_TIMEOUT_SECONDS,
+            pool_recycle=1800,
+            json_serializer=_dumps,
+            json_deserializer=orjson.loads,
+            connect_args={"server_settings": SERVER_SETTINGS, "timeout": _CONNECT_TIMEOUT_SECONDS},
+        )
+        statements = await asyncpg.create_pool(
+            url.set(drivername="postgresql").render_as_string(hide_password=False),
+            # No connection is made here: a process must be able to start before its database does.
+            min_size=0,
+            max_size=settings.db_statement_pool_size,
+            timeout=_CONNECT_TIMEOUT_SECONDS,
+            command_timeout=15,
+            server_settings=SERVER_SETTINGS,
+            init=_prepare_connection,
+            reset=_keep_as_is,
+        )
+        return cls(engine, statements)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+        try:
+            async with asyncio.timeout(2):
+                await self._statements.close()
+        except TimeoutError:
+            self._statements.terminate()
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncIterator[AsyncSession]:
+        """One unit of work: commits when the block ends, rolls back when it raises.
+
+        Keep it short: never wait for a model, a stream or a socket inside. Its end is shielded, because
+        a cancellation in the middle of a rollback would leak the connection.
+        """
+        session = self._sessions()
+        try:
+            yield session
+            await asyncio.shield(session.commit())
+        finally:
+            await asyncio.shield(session.close())
+
+    async def fetch_json(self, statement: str, *args: Any) -> bytes | None:
+        """Run one statement whose single column is `json`, in its own transaction; None for no row.
+
+        Raises `ServiceUnavailable` when no connection is free within 2 s.
+        """
+        row: bytes | None = await self._run("fetchval", statement, *args)
+        return row
+
+    async def fetch_row(self, statement: str, *args: Any) -> asyncpg.Record | None:
+        """Run one statement in its own transaction and return its first row."""
+        row: asyncpg.Record | None = await self._run("fetchrow", statement, *args)
+        return row
+
+    async def fetch_rows(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await self._run("fetch", statement, *args)
+        return rows
+
+    async def _run(self, method: str, statement: str, *args: Any) -> Any:
+        async with self._statements.acquire(timeout=_POOL_TIMEOUT_SECONDS) as connection:
+            return await getattr(connection, method)(statement, *args)
+
+    async def ping(self) -> str:
+        """Name of the database that answered."""
+        async with self.engine.connect() as connection:
+            name: str = (await connection.execute(text("SELECT current_database()"))).scalar_one()
+            return name
+
+    def connections_in_use(self) -> int:
+        """Connections that are checked out of both pools at this moment."""
+        checked_out: int = self.engine.pool.checkedout()  # type: ignore[attr-defined]  # queue pools have it
+        statements: int = self._statements.get_size() - self._statements.get_idle_size()
+        return checked_out + statements
+
+
+async def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def open_db(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
+    async with database.unit() as session:
+        yield session
+
+
+Db = Annotated[AsyncSession, Depends(open_db, scope="function")]
+"""The request's unit of work. It commits after the answer is built and before it is sent."""
+
+Statements = Annotated[Database, Depends(get_database)]
+"""For routes that are one statement, or that must not hold a connection while they wait."""
+
+
+async def _on_store_error(request: Request, error: Exception) -> Response:
+    if not is_store_down(error):
+        raise error
+    log.warning("db.unavailable", error=type(error).__name__)
+    return problem_response(ServiceUnavailable(), request_id_var.get())
+
+
+def install_store_handlers(app: FastAPI) -> None:
+    for kind in (*_STORE_DOWN, sa_exc.DBAPIError):
+        app.add_exception_handler(kind, _on_store_error)
