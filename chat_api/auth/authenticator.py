@@ -1,0 +1,136 @@
+"""Turns what a request shows into an `Actor`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from uuid import UUID
+
+from chat_api.auth import repository
+from chat_api.auth.actors import ALL_SCOPES, Actor, Scope
+from chat_api.auth.remembered import RememberedTokens
+from chat_api.config import ApiSettings
+from chat_api.kit.clock import Clock, SystemClock
+from chat_api.kit.db import Database
+from shared.problems import NotAuthenticated
+from shared.security import (
+    MAX_TOKEN_CHARS,
+    InvalidToken,
+    ServiceName,
+    TokenKind,
+    TokenSigner,
+    service_signer,
+)
+
+ISSUER = "colloquy"
+_API_KEY = re.compile(r"cq_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeySecret:
+    """The secret parts of a key. Only `secret_hash` may be stored, and `text` is shown once."""
+
+    key_id: UUID
+    text: str
+    secret_hash: bytes
+
+    @classmethod
+    def new(cls, key_id: UUID) -> ApiKeySecret:
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        return cls(key_id, f"cq_{key_id.hex}_{secret}", hash_secret(secret))
+
+    @classmethod
+    def parse(cls, text: str) -> ApiKeySecret | None:
+        match = _API_KEY.fullmatch(text)
+        if match is None:
+            return None
+        return cls(UUID(hex=match[1]), text, hash_secret(match[2]))
+
+
+def hash_secret(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Authenticator:
+    """Verifies credentials. One per process.
+
+    A verified access token is remembered until it expires, so that it is verified once and not on every
+    request. It costs no statement: closing an account takes effect when its access tokens run out
+    (15 minutes by default) and at once for API keys and refresh tokens.
+    """
+
+    def __init__(self, settings: ApiSettings, database: Database, clock: Clock | None = None) -> None:
+        self._database = database
+        self._clock = clock or SystemClock()
+        self._tokens = TokenSigner(
+            settings.secret_key.get_secret_value(),
+            kind=TokenKind.ACCESS,
+            issuer=ISSUER,
+            audience=ISSUER,
+            lifetime=settings.access_token_lifetime,
+            now=self._seconds,
+        )
+        self._service_tokens = service_signer(
+            settings.service_key.get_secret_value(),
+            issuer=ServiceName.AGENT_SERVICE,
+            audience=ServiceName.CHAT_API,
+            now=self._seconds,
+        )
+        self._remembered = RememberedTokens()
+
+    @property
+    def access_token_seconds(self) -> int:
+        return int(self._tokens.lifetime.total_seconds())
+
+    def mint_access_token(self, user_id: UUID) -> str:
+        return self._tokens.mint(str(user_id))
+
+    async def authenticate(self, credential: str) -> Actor:
+        """The caller behind an access token or an API key. Raises `NotAuthenticated`."""
+        if credential.startswith("cq_"):
+            actor = await self.authenticate_key(credential)
+            if actor is None:
+                raise NotAuthenticated("The API key is unknown, revoked or expired.")
+            return actor
+        return self.authenticate_token(credential)
+
+    def authenticate_token(self, token: str) -> Actor:
+        """The person behind an access token, without a statement. Raises `NotAuthenticated`."""
+        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+            raise NotAuthenticated
+        remembered = self._remembered.get(token, self._seconds())
+        if remembered is not None:
+            return remembered
+        try:
+            claims = self._tokens.verify(token)
+            actor = Actor(user_id=UUID(claims.subject), scopes=ALL_SCOPES, api_key_id=None)
+        except (InvalidToken, ValueError):
+            raise NotAuthenticated("The access token is not valid, or has expired.") from None
+        self._remembered.put(token, actor, claims.expires_at)
+        return actor
+
+    async def authenticate_key(self, text: str) -> Actor | None:
+        """The caller behind an API key, in one statement; None for a key that is not live."""
+        key = ApiKeySecret.parse(text)
+        if key is None:
+            return None
+        owner = await repository.use_key(self._database, key.key_id, key.secret_hash, self._clock.now())
+        if owner is None:
+            return None
+        return Actor(owner.user_id, frozenset(Scope(scope) for scope in owner.scopes), key.key_id)
+
+    def authenticate_agent(self, token: str) -> None:
+        """Accept the agent's service token. Raises `NotAuthenticated`."""
+        try:
+            self._service_tokens.verify(token)
+        except InvalidToken:
+            raise NotAuthenticated("Send the agent's service token.") from None
+
+    async def is_admin(self, user_id: UUID) -> bool:
+        return await repository.is_admin(self._database, user_id)
+
+    def _seconds(self) -> float:
+        return self._clock.now().timestamp()

@@ -1,0 +1,48 @@
+"""Collaborators of the routes, built per request. All are coroutines: FastAPI runs plain functions in a thread."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from chat_api.auth.api_keys import ApiKeyService
+from chat_api.auth.authenticator import Authenticator
+from chat_api.auth.permissions import authenticator_of
+from chat_api.auth.sealing import SecretSeal
+from chat_api.config import ApiSettings
+from chat_api.kit.clock import Clock
+from chat_api.kit.db import Db
+
+
+async def get_authenticator(request: Request) -> Authenticator:
+    return authenticator_of(request)
+
+
+TheAuthenticator = Annotated[Authenticator, Depends(get_authenticator)]
+
+
+async def get_clock(request: Request) -> Clock:
+    clock: Clock = request.app.state.clock
+    return clock
+
+
+async def get_settings(request: Request) -> ApiSettings:
+    settings: ApiSettings = request.app.state.settings
+    return settings
+
+
+TheClock = Annotated[Clock, Depends(get_clock)]
+TheSettings = Annotated[ApiSettings, Depends(get_settings)]
+
+
+async def get_api_keys(db: Db, clock: TheClock) -> ApiKeyService:
+    return ApiKeyService(db, clock)
+
+
+async def get_seal(settings: TheSettings) -> SecretSeal:
+    return SecretSeal(settings.secret_key.get_secret_value())
+
+
+ApiKeys = Annotated[ApiKeyService, Depends(get_api_keys)]
+TheSeal = Annotated[SecretSeal, Depends(get_seal)]

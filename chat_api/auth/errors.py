@@ -1,0 +1,47 @@
+"""What can be wrong with a caller or a credential."""
+
+from __future__ import annotations
+
+from shared.problems import Forbidden, NotAuthenticated, Problem
+
+
+class InsufficientScope(Forbidden):
+    code = "insufficient-scope"
+    title = "The API key's scopes do not allow this"
+    detail = "Use a key that has the scope, or sign in."
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
+
+
+class AdminRequired(Forbidden):
+    code = "admin-required"
+    title = "Administrators only"
+    detail = "This needs an administrator's account."
+
+
+class InvalidCredentials(NotAuthenticated):
+    """One answer for a wrong password, an unknown name and a closed account: it must not tell which."""
+
+    code = "invalid-credentials"
+    title = "The name or the password is wrong"
+    detail = "Check the username or email, and the password."
+
+
+class InvalidRefreshToken(NotAuthenticated):
+    code = "invalid-refresh-token"
+    title = "The refresh token is not valid"
+    detail = "It is unknown, expired or revoked. Sign in again."
+
+
+class RefreshTokenReused(NotAuthenticated):
+    code = "refresh-token-reused"
+    title = "The refresh token was used before"
+    detail = "Somebody else may hold a copy, so every token of this sign-in is revoked. Sign in again."
+
+
+class ApiKeyNotFound(Problem):
+    status = 404
+    code = "api-key-not-found"
+    title = "API key not found"
+    detail = "There is no such key, or it is not yours."

@@ -1,0 +1,31 @@
+"""Encrypts stored answers that carry a secret, so that a copy of the database does not give it away."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from chat_api.kit.idempotency import IdempotencyKeyReused, Seal
+
+_PURPOSE = b"colloquy: stored answers"
+
+
+class SecretSeal(Seal):
+    """Fernet under a key of its own, derived from the secret key of the installation."""
+
+    def __init__(self, secret_key: str) -> None:
+        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
+        self._fernet = Fernet(base64.urlsafe_b64encode(derived))
+
+    def close(self, body: bytes) -> bytes:
+        return self._fernet.encrypt(body)
+
+    def open(self, stored: bytes) -> bytes:
+        """Raises `IdempotencyKeyReused` when the secret key was changed since."""
+        try:
+            return self._fernet.decrypt(stored)
+        except InvalidToken:
+            raise IdempotencyKeyReused("The stored answer can no longer be read. Use a new key.") from None

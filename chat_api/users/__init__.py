@@ -1,0 +1,1 @@
+"""People: registration, signing in, their own account, and finding each other."""

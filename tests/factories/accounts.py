@@ -1,0 +1,149 @@
+"""The accounts of the chat API on their own: an application with its routes, and people who use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import SecretStr
+
+from chat_api.auth.actors import Actor
+from chat_api.auth.authenticator import Authenticator
+from chat_api.auth.permissions import AdminActor, AgentInvoker, ChatReader, ChatWriter
+from chat_api.auth.router import router as api_keys_router
+from chat_api.config import ApiSettings
+from chat_api.kit.db import Database, install_store_handlers
+from chat_api.users.dependencies import get_passwords
+from chat_api.users.router import router as users_router
+from chat_api.users.router_auth import router as auth_router
+from shared.settings import Environment
+from shared.web.responses import install_problem_handlers
+from tests.fakes.clock import MovableClock
+from tests.fakes.password_hasher import RecordingHasher
+from tests.stores import Database as StoredDatabase
+
+PASSWORD = "correct horse battery staple"
+API = "/api/v1"
+
+
+def _route_name(route: APIRoute) -> str:
+    return route.name
+
+
+def make_app(settings: ApiSettings, database: Database, clock: MovableClock, passwords: RecordingHasher) -> FastAPI:
+    app = FastAPI(generate_unique_id_function=_route_name)
+    app.state.settings = settings
+    app.state.database = database
+    app.state.clock = clock
+    app.state.authenticator = Authenticator(settings, database, clock)
+    install_problem_handlers(app)
+    install_store_handlers(app)
+    for router in (auth_router, users_router, api_keys_router):
+        app.include_router(router, prefix=API)
+
+    async def fake_passwords() -> RecordingHasher:
+        return passwords
+
+    app.dependency_overrides[get_passwords] = fake_passwords
+
+    # One route for each permission that no route of accounts asks for.
+    async def read(actor: ChatReader) -> dict[str, Any]:
+        return _shown(actor)
+
+    async def write(actor: ChatWriter) -> dict[str, Any]:
+        return _shown(actor)
+
+    async def invoke(actor: AgentInvoker) -> dict[str, Any]:
+        return _shown(actor)
+
+    async def administer(actor: AdminActor) -> dict[str, Any]:
+        return _shown(actor)
+
+    for handler in (read, write, invoke, administer):
+        app.add_api_route(f"/only/{handler.__name__}", handler)
+    return app
+
+
+def _shown(actor: Actor) -> dict[str, Any]:
+    return {"user_id": str(actor.user_id), "api_key_id": actor.api_key_id and str(actor.api_key_id)}
+
+
+@dataclass
+class Person:
+    """Somebody who registered and signed in."""
+
+    id: UUID
+    username: str
+    email: str
+    access_token: str
+    refresh_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(self.access_token)
+
+
+def bearer(credential: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {credential}"}
+
+
+@dataclass
+class AccountsApi:
+    client: httpx.AsyncClient
+    app: FastAPI
+    settings: ApiSettings
+    database: Database
+    clock: MovableClock
+    passwords: RecordingHasher
+
+    async def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+        return await self.client.post(f"{API}/auth/token", data={"username": name, "password": password})
+
+    async def person(self, username: str) -> Person:
+        email = f"{username}@example.org"
+        body = {"email": email, "username": username, "password": PASSWORD}
+        registered = await self.client.post(f"{API}/auth/register", json=body)
+        assert registered.status_code == 201, registered.text
+        tokens = (await self.sign_in(username)).json()
+        return Person(UUID(registered.json()["id"]), username, email, tokens["access_token"], tokens["refresh_token"])
+
+    async def admin(self, username: str) -> Person:
+        person = await self.person(username)
+        await self.database.fetch_row("UPDATE chat.users SET is_admin = true WHERE id = $1", person.id)
+        return person
+
+    async def close_account(self, person: Person) -> None:
+        await self.database.fetch_row("UPDATE chat.users SET is_active = false WHERE id = $1", person.id)
+
+    async def api_key(self, person: Person, *scopes: str, **fields: Any) -> dict[str, Any]:
+        body = {"name": "a key", "scopes": scopes, **fields}
+        answer = await self.client.post(f"{API}/api-keys", json=body, headers=person.headers)
+        assert answer.status_code == 201, answer.text
+        created: dict[str, Any] = answer.json()
+        return created
+
+
+@asynccontextmanager
+async def accounts_api(stored: StoredDatabase) -> AsyncIterator[AccountsApi]:
+    settings = ApiSettings(environment=Environment.TEST, database_url=SecretStr(stored.api_url))
+    database = await Database.open(settings)
+    clock, passwords = MovableClock(), RecordingHasher()
+    app = make_app(settings, database, clock, passwords)
+    transport = httpx.ASGITransport(app=app)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://colloquy.test") as client:
+            yield AccountsApi(client, app, settings, database, clock, passwords)
+    finally:
+        await database.close()
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of a problem answer."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    return answer.status_code, answer.json()["code"]
