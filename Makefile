@@ -1,0 +1,75 @@
+# Everything a developer does here. `make help` lists it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# Two: on two cores a third worker only waits. CI and larger machines may say WORKERS=4.
+WORKERS ?= 2
+TESTS := tests/unit tests/integration tests/contract tests/e2e tests/faults
+PACKAGES := agent_service chat_api deploy migrations shared tests benchmarks
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# A virtual environment or a search path of the caller's must not lead elsewhere.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: help setup run test test-fast lint types imports format format-check migrate bench faults check \
+	lock lock-check openapi clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Bring uv if it is missing, and make .venv what the lock says (nothing to do: 0.1 s)
+	@deploy/setup.sh
+
+run: setup ## Run everything on this machine until Ctrl-C: stores, agent, API, worker
+	@exec colloquy up
+
+test: setup ## All tests, with servers of their own; the fault tests in their short form
+	@pytest -n $(WORKERS) $(wildcard $(TESTS))
+
+test-fast: setup ## Tests that start no process
+	@pytest tests/unit
+
+lint: setup ## Style and mistakes
+	@ruff check .
+
+format: setup ## Rewrite to the house's format
+	@ruff format .
+	@ruff check --fix-only --quiet .
+
+format-check: setup
+	@ruff format --check --quiet . || { echo "make format rewrites these:"; ruff format --check . ; exit 1; }
+
+types: setup ## Strict type check
+	@mypy $(wildcard $(PACKAGES))
+
+imports: setup ## The layers of the design: who may import whom
+	@lint-imports
+
+migrate: setup ## Bring the database up to date (COLLOQUY_MIGRATION_DATABASE_URL, or beside `make run`)
+	@colloquy migrate upgrade
+
+bench: setup ## Our figures beside the limits measured next to them
+	@python -m benchmarks
+
+faults: setup ## The fault tests with many rounds
+	@COLLOQUY_FAULT_ROUNDS=$${COLLOQUY_FAULT_ROUNDS:-20} pytest -m faults tests/faults
+
+check: setup format-check lint types imports lock-check test ## What CI checks, tests last
+
+lock: setup ## Write both locks anew from pyproject.toml
+	@uv=$$(deploy/setup.sh uv) && \
+	$$uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --python-version 3.11 -q -o requirements.lock && \
+	$$uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --python-version 3.11 -q -o requirements-dev.lock
+
+lock-check: setup ## The locks name no address, and hold what pyproject.toml asks for
+	@python -m deploy.locks
+
+openapi: setup ## Write the OpenAPI documents of both services to docs/
+	@colloquy openapi --service chat_api --output docs/openapi-chat-api.json
+	@colloquy openapi --service agent_service --output docs/openapi-agent-service.json
+
+clean: ## Remove what tools left (not the data folder)
+	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

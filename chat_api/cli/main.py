@@ -1,0 +1,199 @@
+"""The `colloquy` command: what it offers. Each command imports its weight only when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shared.problems import Problem
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from chat_api.config import ApiSettings
+
+SERVICES = ("chat_api", "agent_service")
+
+
+def main() -> None:
+    """Run the command. Settings that cannot work exit with 2, everything else that is known with 1."""
+    try:
+        colloquy(prog_name="colloquy")
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except Problem as problem:
+        click.echo(f"{problem.title}: {problem.detail}", err=True)
+        for item in problem.errors or []:
+            click.echo(f"  {'.'.join(str(part) for part in item.loc)}: {item.msg}", err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def colloquy() -> None:
+    """The conversation backend: run it, migrate it, check it."""
+
+
+@colloquy.command()
+@click.option("-v", "--verbose", is_flag=True, help="Show the logs of everything that runs.")
+def up(*, verbose: bool) -> None:
+    """Run everything on this machine: stores (unless their URLs are set), services, worker."""
+    from deploy.local.errors import CannotStart
+    from deploy.local.up import up as run_everything
+
+    try:
+        run_everything(verbose=verbose)
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from None
+
+
+@colloquy.command()
+def api() -> None:
+    """Run the chat API until it is stopped."""
+    settings = _settings()
+    _need_port(settings.api_host, settings.api_port, "COLLOQUY_API_PORT")
+    from chat_api.main import run
+
+    sys.exit(run(settings))
+
+
+@colloquy.command()
+def agent() -> None:
+    """Run the agent service until it is stopped."""
+    # A process of its own: the two services share no code, and this one's imports would stay in its memory.
+    os.execv(sys.executable, [sys.executable, "-m", "agent_service"])  # noqa: S606 - our own interpreter
+
+
+@colloquy.command()
+def worker() -> None:
+    """Run the worker (what is due later, and what died) until it is stopped."""
+    settings = _settings()
+    from chat_api.worker import run
+
+    sys.exit(run(settings))
+
+
+@colloquy.group()
+def migrate() -> None:
+    """Change the database's tables, as the owning role."""
+
+
+@migrate.command()
+@click.argument("revision", default="head")
+def upgrade(revision: str) -> None:
+    """Go up to REVISION (default: the newest)."""
+    from chat_api.cli import migrations
+
+    migrations.run(migrations.upgrade, _owner_url(), revision)
+
+
+@migrate.command()
+@click.argument("revision")
+def downgrade(revision: str) -> None:
+    """Go back to REVISION (`-1`: one step, `base`: to the beginning)."""
+    from chat_api.cli import migrations
+
+    migrations.run(migrations.downgrade, _owner_url(), revision)
+
+
+@migrate.command()
+def current() -> None:
+    """Show where the database is."""
+    from chat_api.cli import migrations
+
+    migrations.run(migrations.current, _owner_url())
+
+
+@migrate.command()
+def history() -> None:
+    """List the revisions there are."""
+    from chat_api.cli import migrations
+
+    migrations.history()
+
+
+@migrate.command()
+@click.option("-m", "--message", required=True, help="What it changes.")
+@click.option("--empty", is_flag=True, help="Do not compare the models with the database.")
+def revision(message: str, *, empty: bool) -> None:
+    """Write a new revision that makes the database like the models."""
+    from chat_api.cli import migrations
+
+    migrations.run(migrations.revise, _owner_url(), message, not empty)
+
+
+@colloquy.command()
+@click.option("--api-url", help="Address of the chat API (default: from the settings).")
+@click.option("--agent-url", help="Address of the agent service (default: from the settings).")
+@click.option("--content", default="Say hello in one short sentence.", show_default=True, help="The message to send.")
+def check(api_url: str | None, agent_url: str | None, content: str) -> None:
+    """Hold one conversation with a running pair, over HTTP alone, and say where it fails."""
+    from chat_api.cli.check import SmokeTest
+    from shared.settings import CommonSettings
+
+    settings = CommonSettings.load()
+    test = SmokeTest(
+        (api_url or settings.chat_api_base_url).rstrip("/"), (agent_url or settings.agent_base_url).rstrip("/")
+    )
+    sys.exit(0 if test.run(content) else 1)
+
+
+@colloquy.command()
+@click.option("--service", type=click.Choice(SERVICES), default="chat_api", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file (default: the terminal).")
+def openapi(service: str, output: Path | None) -> None:
+    """Print a service's OpenAPI document."""
+    from chat_api.cli.documents import openapi_document
+
+    document = openapi_document(service)
+    if output is None:
+        click.echo(document, nl=False)
+    else:
+        output.write_text(document, encoding="utf-8")
+
+
+@colloquy.group()
+def users() -> None:
+    """Accounts."""
+
+
+@users.command("create-admin")
+@click.option("--email", prompt=True)
+@click.option("--username", prompt=True)
+@click.option(
+    "--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when it is not given."
+)
+def create_admin(email: str, username: str, password: str) -> None:
+    """Create an account that may administer."""
+    settings = _settings()
+    from chat_api.cli.databases import run_against_database
+    from chat_api.users.accounts import create_admin as create
+
+    run_against_database(create(settings, email, username, password))
+    click.echo(f"{username} may administer now")
+
+
+def _settings() -> ApiSettings:
+    from chat_api.config import ApiSettings
+
+    return ApiSettings.load()
+
+
+def _owner_url() -> str:
+    settings = _settings()
+    url = settings.migration_database_url or settings.database_url
+    if url is None:
+        raise click.ClickException(
+            "there is no database to migrate: set COLLOQUY_MIGRATION_DATABASE_URL, or run `colloquy up` beside this"
+        )
+    return url.get_secret_value()
+
+
+def _need_port(host: str, port: int, variable: str) -> None:
+    from deploy.local.ports import is_free
+
+    if not is_free(host, port):
+        raise click.ClickException(f"port {port} on {host} is taken: free it, or set {variable} to another")

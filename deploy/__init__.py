@@ -1,0 +1,1 @@
+"""What it takes to run Colloquy somewhere: one machine, containers, a cluster."""

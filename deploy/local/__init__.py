@@ -1,0 +1,1 @@
+"""Everything on one machine: embedded PostgreSQL and Valkey, and the processes of both services."""
