@@ -1,0 +1,1 @@
+"""Models, the embedder and the chat API, behind the protocols of `ports`."""

@@ -1,0 +1,139 @@
+"""Chooses the adapters that the settings ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from agent_service.adapters.chat_api_keys import ChatApiKeys
+from agent_service.adapters.gemini_chat import GeminiChat
+from agent_service.adapters.local_chat import LocalChat
+from agent_service.adapters.local_embedder import LocalEmbedder
+from agent_service.adapters.local_process import LocalModelProcess
+from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
+from agent_service.application.check_key import RememberedKeys
+from agent_service.application.metrics import TurnMetrics
+from agent_service.application.run_turn import TurnRunner
+from agent_service.config import AgentSettings
+from agent_service.domain.problems import ModelNotConfigured
+from agent_service.ports.chat_model import ChatModel
+from agent_service.ports.embedder import Embedder
+from agent_service.ports.key_introspection import KeyIntrospector
+from shared.contracts.chat import Provider
+from shared.security import ServiceName, ServiceToken, service_signer
+from shared.telemetry import new_registry
+
+Probe = Callable[[], Awaitable[None]]
+_KEEPALIVE = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application is made of. `start` and `aclose` bracket its life."""
+
+    turns: TurnRunner
+    models: Mapping[Provider, ChatModel]
+    embedder: Embedder
+    keys: KeyIntrospector
+    required_probes: Mapping[str, Probe]
+    optional_probes: Mapping[str, Probe]
+    registry: CollectorRegistry
+    start: Callable[[], Awaitable[None]]
+    aclose: Callable[[], Awaitable[None]]
+
+
+def assemble(settings: AgentSettings) -> Parts:
+    registry = new_registry()
+    local_process = LocalModelProcess(settings.local_model_path)
+    models = _models(settings, local_process)
+    embedder = LocalEmbedder()
+    introspection = httpx.AsyncClient(timeout=settings.introspection_seconds, trust_env=False)
+    default_probe = _default_probe(settings, models, local_process)
+
+    async def start() -> None:
+        if settings.provider is Provider.LOCAL and Provider.LOCAL in models:
+            local_process.keep_running()
+
+    async def aclose() -> None:
+        for model in models.values():
+            await model.aclose()
+        await introspection.aclose()
+        await embedder.aclose()
+
+    return Parts(
+        turns=TurnRunner(
+            models,
+            defaults=settings.model_defaults,
+            limits=settings.turn_limits,
+            metrics=TurnMetrics(registry),
+        ),
+        models=models,
+        embedder=embedder,
+        keys=RememberedKeys(
+            ChatApiKeys(
+                introspection,
+                base_url=settings.chat_api_base_url,
+                service_token=ServiceToken(
+                    service_signer(
+                        settings.service_key.get_secret_value(),
+                        issuer=ServiceName.AGENT_SERVICE,
+                        audience=ServiceName.CHAT_API,
+                    ),
+                    ServiceName.AGENT_SERVICE,
+                ),
+            )
+        ),
+        required_probes={"default_model": default_probe},
+        optional_probes={"embedder": embedder.probe},
+        registry=registry,
+        start=start,
+        aclose=aclose,
+    )
+
+
+def _models(settings: AgentSettings, local_process: LocalModelProcess) -> dict[Provider, ChatModel]:
+    """The providers that are configured. The others are absent, and a turn that names one fails as such."""
+    models: dict[Provider, ChatModel] = {}
+    if settings.google_api_key is not None:
+        models[Provider.GOOGLE_GENAI] = GeminiChat(
+            api_key=settings.google_api_key.get_secret_value(),
+            base_url=settings.google_gemini_base_url,
+        )
+    read_interval = settings.delta_interval_ms / 1000 * 0.75  # ahead of the delta that will carry it
+    if settings.has_openai:
+        key = settings.openai_api_key
+        endpoint = OpenAIEndpoint(
+            settings.openai_base_url.rstrip("/"), key.get_secret_value() if key is not None else None
+        )
+        models[Provider.OPENAI] = OpenAIChat(_model_client(settings), lambda: endpoint, read_interval=read_interval)
+    if local_process.is_installed:
+        models[Provider.LOCAL] = LocalChat(
+            local_process,
+            _model_client(settings),
+            model=settings.local_model_name,
+            max_tokens=settings.local_max_tokens,
+            prompt_tokens=settings.local_prompt_tokens,
+            read_interval=read_interval,
+        )
+    return models
+
+
+def _model_client(settings: AgentSettings) -> httpx.AsyncClient:
+    # Waiting for tokens is timed by the turn; httpx would set a timer for every read.
+    timeout = httpx.Timeout(None, connect=settings.model_connect_seconds)
+    return httpx.AsyncClient(timeout=timeout, limits=_KEEPALIVE)
+
+
+def _default_probe(
+    settings: AgentSettings, models: Mapping[Provider, ChatModel], local_process: LocalModelProcess
+) -> Probe:
+    async def probe() -> None:
+        if settings.provider not in models:
+            raise ModelNotConfigured
+        if settings.provider is Provider.LOCAL:
+            await local_process.probe()
+
+    return probe

@@ -1,0 +1,63 @@
+"""Who is calling: the chat API with a service token, or a person's program with an API key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from agent_service.api.state import State
+from agent_service.domain.problems import ChatApiUnavailable
+from shared.problems import Forbidden, NotAuthenticated, Problem
+from shared.security import InvalidToken
+
+API_KEY_PREFIX = "cq_"
+SCOPE = "agent:invoke"
+_MAX_KEY_CHARS = 200
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    description="A service token of the chat API, or an API key (`cq_…`) with the scope `agent:invoke`.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`user_id` is the owner of the API key; a service has none."""
+
+    name: str
+    user_id: UUID | None
+
+
+async def _caller(
+    state: State, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    if credentials is None:
+        raise NotAuthenticated
+    token = credentials.credentials
+    if token.startswith(API_KEY_PREFIX):
+        return await _key_owner(state, token)
+    try:
+        claims = state.callers.verify(token)
+    except InvalidToken:
+        raise NotAuthenticated("The token is malformed, expired, or not meant for this service.") from None
+    return Caller(name=claims.subject, user_id=None)
+
+
+async def _key_owner(state: State, key: str) -> Caller:
+    if len(key) > _MAX_KEY_CHARS or not key.isascii():
+        raise NotAuthenticated("The API key is unknown, revoked or expired.")
+    owner = await state.keys.introspect(key)
+    if not owner.active or owner.user_id is None:
+        raise NotAuthenticated("The API key is unknown, revoked or expired.")
+    if SCOPE not in owner.scopes:
+        raise Forbidden(f"The API key lacks the scope `{SCOPE}`.")
+    return Caller(name=f"user:{owner.user_id}", user_id=owner.user_id)
+
+
+AuthenticatedCaller = Annotated[Caller, Depends(_caller)]
+AUTH_PROBLEMS: tuple[type[Problem], ...] = (NotAuthenticated, Forbidden, ChatApiUnavailable)

@@ -1,0 +1,130 @@
+"""`POST /v1/embeddings`: OpenAI's route over the local embedder."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from enum import StrEnum
+from typing import Annotated, Any, Literal, assert_never
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.requests import ClientDisconnect
+
+from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
+from agent_service.api.event_stream import while_connected
+from agent_service.api.openai_shape import InvalidParameter, OpenAIRoute, UnknownModel, openai_errors
+from agent_service.api.state import State
+from agent_service.domain.problems import EmbedderUnavailable
+from agent_service.ports.embedder import Embeddings, Vector
+from shared.contracts.chat import Provider
+from shared.schema import WriteSchema
+
+router = APIRouter(prefix="/v1", tags=["openai-compatible"], route_class=OpenAIRoute)
+
+_MAX_TEXTS = 2048
+_CLIENT_CLOSED = 499
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
+
+
+class EncodingFormat(StrEnum):
+    """`base64` is what OpenAI's client asks for unless told otherwise: little-endian 32-bit floats."""
+
+    FLOAT = "float"
+    BASE64 = "base64"
+
+
+class EmbeddingRequest(WriteSchema):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"model": "local", "input": ["A conversation.", "An exchange of words."]}},
+    )
+
+    model: str = Field(
+        min_length=1, max_length=200, description="`local`, or `local:all-MiniLM-L6-v2`, which is the same."
+    )
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=_MAX_TEXTS)] = Field(
+        description="Texts. What goes beyond 256 tokens of a text is not read. Arrays of tokens are refused."
+    )
+    encoding_format: EncodingFormat = EncodingFormat.FLOAT
+    dimensions: int | None = Field(default=None, ge=1, description="The model has 384, and no other number.")
+
+
+class EmbeddingItem(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingAnswer(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "object": "list",
+                "data": [{"object": "embedding", "index": 0, "embedding": [0.0213, -0.0471]}],
+                "model": "local:all-MiniLM-L6-v2",
+                "usage": {"prompt_tokens": 6, "total_tokens": 6},
+            }
+        }
+    )
+
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    usage: EmbeddingUsage
+
+
+@router.post(
+    "/embeddings",
+    operation_id="create_embeddings",
+    summary="Turn texts into vectors",
+    response_model=EmbeddingAnswer,
+    responses=openai_errors(InvalidParameter, UnknownModel, *AUTH_PROBLEMS, EmbedderUnavailable),
+)
+async def create_embeddings(
+    request: Request, wanted: EmbeddingRequest, state: State, caller: AuthenticatedCaller
+) -> Response:
+    """One unit vector of 384 dimensions per text, in the order of the texts."""
+    embedder = state.embedder
+    name = f"{Provider.LOCAL.value}:{embedder.model}"
+    if wanted.model not in (Provider.LOCAL.value, name):
+        raise UnknownModel(f"The embedding model is `{name}`.")
+    if wanted.dimensions not in (None, embedder.dimensions):
+        raise InvalidParameter(f"The model has {embedder.dimensions} dimensions.", "dimensions")
+    texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
+    try:
+        embeddings = await while_connected(embedder.embed(texts), request.receive)
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_CLOSED)
+    return Response(_encoded(embeddings, name, wanted.encoding_format), media_type="application/json")
+
+
+def _encoded(embeddings: Embeddings, model: str, encoding: EncodingFormat) -> bytes:
+    """The answer, built once: as models, two thousand vectors would be built and checked float by float."""
+    body: dict[str, Any] = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(vector, encoding)}
+            for index, vector in enumerate(embeddings.vectors)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": embeddings.tokens, "total_tokens": embeddings.tokens},
+    }
+    return orjson.dumps(body)
+
+
+def _vector(vector: Vector, encoding: EncodingFormat) -> Vector | str:
+    match encoding:
+        case EncodingFormat.FLOAT:
+            return vector
+        case EncodingFormat.BASE64:
+            return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        case _:
+            assert_never(encoding)

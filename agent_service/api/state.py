@@ -1,0 +1,40 @@
+"""What the routes work with, made once per application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from agent_service.application.run_turn import ModelDefaults, TurnRunner
+from agent_service.ports.embedder import Embedder
+from agent_service.ports.key_introspection import KeyIntrospector
+from shared.contracts.chat import Provider
+from shared.security import TokenSigner
+
+Probe = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    turns: TurnRunner
+    embedder: Embedder
+    keys: KeyIntrospector
+    callers: TokenSigner
+    configured: frozenset[Provider]
+    defaults: ModelDefaults
+    heartbeat_seconds: float
+    required_probes: Mapping[str, Probe]
+    optional_probes: Mapping[str, Probe]
+    registry: CollectorRegistry
+
+
+def _state(request: Request) -> AgentState:
+    state: AgentState = request.app.state.agent
+    return state
+
+
+State = Annotated[AgentState, Depends(_state)]

@@ -1,0 +1,41 @@
+"""What turns leave in `/metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from shared.contracts.chat import Provider, Usage
+from shared.telemetry import counter, histogram
+
+
+class TurnMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._turns = counter(registry, "agent_turns", "Turns by how they ended", "provider", "outcome")
+        self._first_token = histogram(
+            registry, "agent_time_to_first_token_seconds", "From the call to the first text", "provider"
+        )
+        self._duration = histogram(registry, "agent_turn_duration_seconds", "From the call to its end", "provider")
+        self._tokens = counter(registry, "agent_tokens", "Tokens as providers count them", "provider", "kind")
+        self._errors = counter(registry, "agent_model_errors", "Failed calls to models", "provider", "code")
+        self._retries = counter(registry, "agent_model_retries", "Calls made again", "provider")
+
+    def completed(self, provider: Provider, seconds: float, first_token: float | None, usage: Usage | None) -> None:
+        self._turns.labels(provider.value, "completed").inc()
+        self._duration.labels(provider.value).observe(seconds)
+        if first_token is not None:
+            self._first_token.labels(provider.value).observe(first_token)
+        if usage is not None:
+            self._tokens.labels(provider.value, "prompt").inc(usage.prompt_tokens)
+            self._tokens.labels(provider.value, "completion").inc(usage.completion_tokens)
+
+    def failed(self, provider: Provider) -> None:
+        self._turns.labels(provider.value, "failed").inc()
+
+    def cancelled(self, provider: Provider) -> None:
+        self._turns.labels(provider.value, "cancelled").inc()
+
+    def call_failed(self, provider: Provider, code: str) -> None:
+        self._errors.labels(provider.value, code).inc()
+
+    def retried(self, provider: Provider) -> None:
+        self._retries.labels(provider.value).inc()

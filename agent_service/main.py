@@ -1,0 +1,112 @@
+"""Puts the agent service together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import TypeAdapter
+
+from agent_service.adapters.wiring import Parts, assemble
+from agent_service.api import chat, embeddings, health, models, providers
+from agent_service.api.state import AgentState
+from agent_service.config import AgentSettings
+from shared.contracts.chat import ChatEvent
+from shared.security import ServiceName, service_signer
+from shared.telemetry import HttpMetrics
+from shared.web.middleware import RequestMiddleware
+from shared.web.responses import install_problem_handlers
+from shared.web.server import serve
+
+_DESCRIPTION = "Everything that touches a model. Keeps no conversations: all that a turn needs comes in the request."
+_TAGS = [
+    {"name": "chat", "description": "Turns of a conversation."},
+    {"name": "models", "description": "Providers and their models."},
+    {"name": "openai-compatible", "description": "What OpenAI's clients call. Errors take OpenAI's shape here."},
+    {"name": "health", "description": "For load balancers and Prometheus."},
+]
+
+
+def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings], Parts] = assemble) -> FastAPI:
+    parts = assemble_parts(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        loop = asyncio.get_running_loop()
+        # The signal may interrupt anything: the turns are ended by the loop, in its own time.
+        app.state.stop = lambda: loop.call_soon_threadsafe(parts.turns.stop)
+        await parts.start()
+        try:
+            yield
+        finally:
+            parts.turns.stop()
+            await parts.aclose()
+
+    app = FastAPI(
+        title="Colloquy agent service",
+        version="1",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        lifespan=lifespan,
+    )
+    app.state.stop = parts.turns.stop
+    app.state.agent = AgentState(
+        turns=parts.turns,
+        embedder=parts.embedder,
+        keys=parts.keys,
+        callers=service_signer(
+            settings.service_key.get_secret_value(), issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE
+        ),
+        configured=frozenset(parts.models),
+        defaults=settings.model_defaults,
+        heartbeat_seconds=settings.stream_heartbeat_seconds,
+        required_probes=parts.required_probes,
+        optional_probes=parts.optional_probes,
+        registry=parts.registry,
+    )
+    for module in (chat, providers, models, embeddings, health):
+        app.include_router(module.router)
+    install_problem_handlers(app)
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=HttpMetrics(parts.registry))
+    _document_events(app)
+    return app
+
+
+def run(settings: AgentSettings) -> int:
+    """Serve until told to stop. Returns the exit code."""
+    app = create_app(settings)
+
+    def stop() -> None:
+        # Looked up at the signal: the application's start puts the right one there.
+        app.state.stop()
+
+    came_up = serve(
+        app,
+        host=settings.agent_host,
+        port=settings.agent_port,
+        shutdown_seconds=settings.shutdown_seconds,
+        on_stop=stop,
+    )
+    return 0 if came_up else 1
+
+
+def _document_events(app: FastAPI) -> None:
+    """Write the events of a turn into the OpenAPI document: no route returns them as its model."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schema = TypeAdapter(ChatEvent).json_schema(
+                mode="serialization", ref_template="#/components/schemas/{model}"
+            )
+            schemas = document["components"]["schemas"]
+            for name, definition in schema.pop("$defs").items():
+                schemas.setdefault(name, definition)
+            schemas["ChatEvent"] = {"title": "ChatEvent", "description": "One event of a turn.", **schema}
+        return app.openapi_schema or document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

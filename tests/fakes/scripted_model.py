@@ -1,0 +1,125 @@
+"""A model that does as it is told: a local HTTP server for tests and benchmarks.
+
+It speaks OpenAI's `POST /v1/chat/completions` and Gemini's `POST /v1beta/models/<name>:streamGenerateContent`
+and `:generateContent`, streaming or not. Without a directive it answers `You said: <the last user message>`,
+a word at a time. A directive anywhere in the last user message changes that:
+
+    [[script tokens=200 delay_ms=5]]
+
+Options, separated by spaces; values with spaces stand in double quotes:
+
+    text="…"          what to say instead of the echo
+    tokens=N          N pieces: `word0 word1 …`, or `text` N times
+    chunk=N           cut the reply into pieces of N characters instead of words
+    first_delay_ms=D  wait before the first piece            delay_ms=D  pace of the pieces (absolute, does not drift)
+    burst=N           N pieces in one write                  finish=stop|length|content_filter
+    usage=0           leave the token counts out             key=WORD    a name to find the request by in the stats
+    status=S          refuse with HTTP status S              retry_after=N  seconds, as the header of a refusal
+    silent=1          take the request, never answer         hang_after=N   N pieces, then silence on an open line
+    fail_after=N      N pieces, then an error object         drop_after=N   N pieces, then cut the connection
+    end_after=N       N pieces, then a clean end of the response without any sign that the reply is complete
+    times=N           the faults (everything but text, tokens, chunk, delay_ms, key) happen for the first N
+                      calls with the same `key` (or the same message); later calls go well
+    surrogate=pair    an emoji as two escaped halves in two pieces     surrogate=lone  a half that has no partner
+    nul=1             a piece with a NUL                     block=1  Gemini only: the prompt is blocked, no text
+    crlf=1            CRLF line ends                         comments=1  a comment before each event
+
+An option that is not in this list is answered with 400.
+
+`GET /_stats` → `{now, total, open, states{started, finished, refused, dropped, closed_by_client}, requests[…]}`,
+each request with `id, protocol, path, model, stream, key, authorized_by, state, started_at, first_piece_at,
+ended_at, pieces_sent, body` (times in seconds since the epoch; bodies of the last 50 only). So a test can assert
+that a connection was closed within a second of a cancel. `DELETE /_stats` forgets.
+
+As a process: `python -m tests.fakes.scripted_model --port N` (0 picks one) prints its base address as the first
+line of standard output and serves until SIGTERM. In a test: `with ScriptedModelServer() as server: …`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from tests.fakes.scripted_model_app import ScriptedModel
+
+
+def _bound_socket(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
+
+
+def _server() -> uvicorn.Server:
+    config = uvicorn.Config(
+        ScriptedModel(), loop="uvloop", http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
+    return uvicorn.Server(config)
+
+
+class ScriptedModelServer:
+    """The server in a thread of this process. `openai_url` and `gemini_url` are what the providers' settings want."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._socket = _bound_socket(port)
+        self._server = _server()
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    @property
+    def openai_url(self) -> str:
+        return f"{self.url}/v1"
+
+    @property
+    def gemini_url(self) -> str:
+        return self.url
+
+    def stats(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/_stats", timeout=5) as response:  # noqa: S310 - our own address
+            answer: dict[str, Any] = json.loads(response.read())
+        return answer
+
+    def forget(self) -> None:
+        request = urllib.request.Request(f"{self.url}/_stats", method="DELETE")  # noqa: S310 - our own address
+        urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        deadline = time.monotonic() + 10
+        while not self._server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise RuntimeError("the scripted model server did not start")
+            time.sleep(0.005)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self._socket.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted model server.")
+    parser.add_argument("--port", type=int, default=0)
+    listener = _bound_socket(parser.parse_args().port)
+    sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    _server().run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
