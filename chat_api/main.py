@@ -1,0 +1,146 @@
+"""Assembly of the chat API: what is made at the start, in which order it ends, which routes there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+
+from chat_api import health
+from chat_api.auth.authenticator import Authenticator
+from chat_api.auth.openapi import add_password_grant
+from chat_api.auth.router import router as api_keys_router
+from chat_api.clients.agent import HttpAgent
+from chat_api.config import ApiSettings
+from chat_api.kit.clock import Clock, SystemClock
+from chat_api.kit.db import Database, install_store_handlers
+from chat_api.kit.redis import RedisClients
+from chat_api.messages.router import router as messages_router
+from chat_api.runs.engine import RunEngine
+from chat_api.runs.router import router as runs_router
+from chat_api.sessions.router import router as sessions_router
+from chat_api.telemetry import ProcessMetrics
+from chat_api.users.router import router as users_router
+from chat_api.users.router_auth import router as auth_router
+from shared.logging import configure_logging
+from shared.telemetry import HttpMetrics, new_registry
+from shared.web.middleware import RequestMiddleware
+from shared.web.responses import install_problem_handlers
+from shared.web.server import serve
+
+API_PREFIX = "/api/v1"
+# Routes are tried in order, so the busiest come first.
+ROUTERS = (runs_router, messages_router, sessions_router, auth_router, users_router, api_keys_router)
+DESCRIPTION = """
+Users, sessions, messages and runs, in PostgreSQL, over REST and server-sent events.
+
+* Errors are problem documents (RFC 9457) with a stable `code`.
+* Lists are pages: `next_cursor` of one is `cursor` of the next.
+* `X-Request-ID` is taken or made, and found again in the logs of both services.
+* Every creating POST takes `Idempotency-Key`; a message may carry a `client_id` instead.
+"""
+
+
+def create_app(
+    settings: ApiSettings,
+    *,
+    clock: Clock | None = None,
+    agent_transport: httpx.AsyncBaseTransport | None = None,
+) -> FastAPI:
+    """The application. Tests hand in a clock, or a transport in the agent's place."""
+    registry = new_registry()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state = app.state
+        state.database = await Database.open(settings)
+        state.redis = RedisClients.from_settings(settings)
+        state.agent = HttpAgent(settings, transport=agent_transport)
+        state.authenticator = Authenticator(settings, state.database, state.clock)
+        state.runs = RunEngine(settings, state.database, state.redis, state.agent)
+        state.process_metrics.watch(state.database, state.runs.executor)
+        state.runs.start()
+        try:
+            yield
+        finally:
+            await state.runs.close()
+            await state.agent.close()
+            if state.redis is not None:
+                await state.redis.close()
+            await state.database.close()
+
+    app = FastAPI(
+        title="Colloquy chat API",
+        version="0.1.0",
+        summary="The conversation backend.",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    app.state.clock = clock or SystemClock()
+    app.state.metrics = registry
+    app.state.process_metrics = ProcessMetrics(registry)
+    for router in ROUTERS:
+        app.include_router(router, prefix=API_PREFIX)
+    app.include_router(health.router)
+    install_problem_handlers(app)
+    install_store_handlers(app)
+    _add_middleware(app, settings, registry)
+    _document_password_grant(app)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegistry) -> None:
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Idempotent-Replayed", "Retry-After"],
+        )
+    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=HttpMetrics(registry))
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Function names are unique, and what a generated client calls its methods."""
+    return route.name
+
+
+def _document_password_grant(app: FastAPI) -> None:
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = add_password_grant(make(), token_url=f"{API_PREFIX}/auth/token")
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def run(settings: ApiSettings) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code."""
+    configure_logging(settings.log_level, service="chat_api")
+    app = create_app(settings)
+
+    def on_stop() -> None:
+        runs: RunEngine | None = getattr(app.state, "runs", None)
+        if runs is not None:
+            runs.begin_drain()
+
+    came_up = serve(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        shutdown_seconds=settings.shutdown_seconds,
+        on_stop=on_stop,
+    )
+    return 0 if came_up else 1

@@ -1,0 +1,1 @@
+"""What was said: the window of history, edits with revisions, tombstones."""

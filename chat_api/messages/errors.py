@@ -1,0 +1,32 @@
+"""What can be wrong with a message."""
+
+from __future__ import annotations
+
+from shared.problems import Forbidden, Problem
+
+
+class MessageNotFound(Problem):
+    status = 404
+    code = "message-not-found"
+    title = "Message not found"
+    detail = "There is no such message in this session, or you do not take part in it."
+
+
+class NotYourMessage(Forbidden):
+    code = "not-your-message"
+    title = "Only its sender may do this"
+    detail = "You may read this message, but only its sender may change it."
+
+
+class MessageDeleted(Problem):
+    status = 409
+    code = "message-deleted"
+    title = "The message is deleted"
+    detail = "A deleted message stays as a tombstone and cannot be changed."
+
+
+class MessageStreaming(Problem):
+    status = 409
+    code = "message-streaming"
+    title = "The message is still being written"
+    detail = "Wait for its run to end, or cancel it first."

@@ -1,0 +1,60 @@
+"""Everything that answers runs, put together: the API has one, and so has the worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chat_api.clients.agent import Agent
+from chat_api.config import ApiSettings
+from chat_api.kit.db import Database
+from chat_api.kit.redis import RedisClients
+from chat_api.runs.executor import RunExecutor
+from chat_api.runs.recovery import RunRecovery
+from chat_api.runs.repository import RunRepository
+from chat_api.runs.stream_log import NoStreamLog, RedisStreamLog
+from chat_api.runs.streams import RunStreams
+
+
+class RunEngine:
+    """`start` it inside the event loop, `drain` it when the stop signal comes, `close` it last."""
+
+    def __init__(self, settings: ApiSettings, database: Database, redis: RedisClients | None, agent: Agent) -> None:
+        log = NoStreamLog() if redis is None else RedisStreamLog(redis.commands, redis.blocking)
+        self._settings = settings
+        self.repository = RunRepository(database)
+        self.streams = RunStreams(
+            log,
+            self.repository,
+            keep_seconds=settings.run_stream_seconds,
+            idle_seconds=settings.sse_keepalive_seconds,
+        )
+        self.executor = RunExecutor(self.repository, self.streams, agent, settings)
+        self.recovery = RunRecovery(self.repository, self.streams, self.executor, settings)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.streams.start()
+        self._tasks = [
+            asyncio.create_task(self.recovery.beat_for_ever(), name="run-heartbeat"),
+            asyncio.create_task(self.recovery.recover_for_ever(), name="run-recovery"),
+        ]
+
+    def begin_drain(self) -> None:
+        """Called from the signal handler: end the runs under way, then the streams that follow them."""
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        # Half of the time is for the runs; the other half is for their readers to hear the end.
+        await self.executor.drain(self._settings.shutdown_seconds / 2)
+        self.streams.stop_following()
+
+    async def close(self) -> None:
+        self.begin_drain()
+        if self._draining is not None:
+            await self._draining
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.streams.close()

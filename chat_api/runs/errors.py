@@ -1,0 +1,54 @@
+"""What can be wrong with a run, or with sending a message."""
+
+from __future__ import annotations
+
+from shared.problems import Problem
+
+
+class RunNotFound(Problem):
+    status = 404
+    code = "run-not-found"
+    title = "Run not found"
+    detail = "There is no such run, or you do not take part in its session."
+
+
+class RunFinished(Problem):
+    status = 409
+    code = "run-finished"
+    title = "The run has ended"
+    detail = "A run that has ended cannot be cancelled."
+
+
+class RunInterrupted(Problem):
+    """What a run failed with when its process died after some of the reply was out."""
+
+    status = 503
+    code = "run-interrupted"
+    title = "The reply was interrupted"
+    detail = "The server stopped in the middle of the reply. What it had said is kept; regenerate it to try again."
+
+
+class RunTimedOut(Problem):
+    status = 504
+    code = "run-timed-out"
+    title = "The run took too long"
+    detail = "The reply was not finished in time. What it had said is kept; regenerate it to try again."
+
+
+class RunBroken(Problem):
+    """A fault of ours while a run was executed."""
+
+    status = 500
+    code = "run-broken"
+    title = "The run failed on our side"
+    detail = "Something went wrong on our side. The request id finds it in our logs; regenerate to try again."
+
+
+class Restarting(Problem):
+    """Only the waiting ends: the message is stored and its run goes on elsewhere."""
+
+    status = 503
+    code = "restarting"
+    title = "The server is restarting"
+    detail = "Your message is stored. Send it again with the same client_id to wait for the same reply."
+    retry_after = 1

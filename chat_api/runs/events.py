@@ -1,0 +1,50 @@
+"""The events of one run, numbered from 1 without gaps, as SSE sends them.
+
+1 restates the message that is answered; 2 is `run.started` and 3 the empty reply; then come the deltas,
+and at last the whole reply and the terminal event. Number 1 is never kept anywhere: it is built from the
+row, so a client that sent the message has its acknowledgement even while the run waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from chat_api.runs.models import RunStatus
+
+FIRST_STREAMED_ID = 2
+TERMINAL_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", "run.awaiting_approval"})
+KEEPALIVE = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """`data` is JSON. `id` rises by one within the run."""
+
+    id: int
+    type: str
+    data: bytes
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.type in TERMINAL_TYPES
+
+    def frame(self) -> bytes:
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (self.id, self.type.encode(), self.data)
+
+
+def delta_data(message_id: UUID, offset: int, text: str) -> bytes:
+    return b'{"message_id":"%b","offset":%d,"text":%b}' % (str(message_id).encode(), offset, orjson.dumps(text))
+
+
+def delta_text(data: bytes) -> str:
+    parsed: dict[str, Any] = orjson.loads(data)
+    text: str = parsed["text"]
+    return text
+
+
+def terminal_type(status: RunStatus) -> str:
+    return f"run.{status.value}"

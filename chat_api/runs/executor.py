@@ -1,0 +1,302 @@
+"""Answers runs: claims one, asks the agent, passes on what it says, writes how it ended.
+
+A run belongs to the process that holds its lease. A client that goes away changes nothing here. No
+connection to the database is held while the model speaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
+from enum import Enum, auto
+from itertools import chain, repeat
+from typing import TypeVar, assert_never
+from uuid import UUID
+
+from chat_api.clients.agent import Agent, AgentRefused, AgentUnavailable
+from chat_api.config import ApiSettings
+from chat_api.kit.db import is_store_down
+from chat_api.kit.models import new_id
+from chat_api.runs.errors import RunBroken, RunInterrupted, RunTimedOut
+from chat_api.runs.events import FIRST_STREAMED_ID, delta_data, terminal_type
+from chat_api.runs.models import FINAL_STATUSES, RunStatus
+from chat_api.runs.prompt import chat_request
+from chat_api.runs.repository import Claim, Ended, Ending, RunRepository
+from chat_api.runs.streams import LiveStream, RunStreams
+from shared.contracts.chat import ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
+from shared.logging import get_logger
+from shared.problems import Problem
+
+log = get_logger("runs")
+
+Result = TypeVar("Result")
+
+_AGENT_PATIENCE_SECONDS = 5.0
+_STORE_PATIENCE_SECONDS = 30.0
+_BACKOFF_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0)
+CLOSING_EVENTS = 2
+
+
+class Stop(Enum):
+    """Why a run is stopped from outside: somebody cancelled it, another process has it, or we shut down."""
+
+    CANCELLED = auto()
+    LEASE_LOST = auto()
+    SHUTDOWN = auto()
+
+
+class ActiveRun:
+    """A run that this process answers now."""
+
+    def __init__(self, claim: Claim, stream: LiveStream) -> None:
+        self.claim = claim
+        self.stream = stream
+        self.stop: Stop | None = None
+        self.ending = False
+        self.usage: Usage | None = None
+        self.done: DoneEvent | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._parts: list[str] = []
+        self._length = 0
+        self._stored_length = 0
+
+    @property
+    def text(self) -> str:
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    @property
+    def has_spoken(self) -> bool:
+        return self._length > 0
+
+    def say(self, text: str) -> None:
+        """Pass on more of the reply. The offset counts Unicode code points."""
+        self.stream.publish("message.delta", delta_data(self.claim.reply_message_id, self._length, text))
+        self._parts.append(text)
+        self._length += len(text)
+
+    def unstored_text(self) -> str | None:
+        """The text so far, if it grew since the last call."""
+        if self._length == self._stored_length:
+            return None
+        self._stored_length = self._length
+        return self.text
+
+    def interrupt(self, reason: Stop) -> None:
+        if self.stop is None and not self.ending and self.task is not None:
+            self.stop = reason
+            self.task.cancel()
+
+
+class RunExecutor:
+    """One per process. `owner` names this process in leases; it is new at every start."""
+
+    def __init__(self, repository: RunRepository, streams: RunStreams, agent: Agent, settings: ApiSettings) -> None:
+        self.owner = uuid.uuid4().hex
+        self._repository = repository
+        self._streams = streams
+        self._agent = agent
+        self._settings = settings
+        self._active: dict[UUID, ActiveRun] = {}
+        self._accepting = True
+
+    @property
+    def active_count(self) -> int:
+        return len(self._active)
+
+    async def start_next(self, session_id: UUID) -> None:
+        """Claim the session's next waiting run, if there is one and it is free, and answer it from here."""
+        if not self._accepting or len(self._active) >= self._settings.max_concurrent_runs:
+            return
+        claim = await self._repository.claim(session_id, self.owner, self._settings.run_lease_seconds, new_id())
+        if claim is None:
+            return
+        resumed = claim.lease.attempt > 1
+        active = ActiveRun(claim, await self._streams.open(claim.lease.run_id, resumed=resumed))
+        self._active[claim.lease.run_id] = active
+        active.task = asyncio.create_task(self._execute(active), name=f"run-{claim.lease.run_id}")
+
+    def cancel(self, run_id: UUID) -> bool:
+        """Stop a run that is answered here. Its reply keeps what was said."""
+        active = self._active.get(run_id)
+        if active is None:
+            return False
+        active.interrupt(Stop.CANCELLED)
+        return True
+
+    async def beat(self) -> None:
+        """Renew our leases, store what was said so far, and hear who was cancelled or taken from us."""
+        before = dict(self._active)
+        texts = {run_id: text for run_id, active in before.items() if (text := active.unstored_text()) is not None}
+        held = await self._repository.heartbeat(self.owner, self._settings.run_lease_seconds, texts)
+        for run_id, active in before.items():
+            if run_id not in held:
+                active.interrupt(Stop.LEASE_LOST)
+            elif held[run_id]:
+                active.interrupt(Stop.CANCELLED)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more runs; let those under way end within `seconds`, then give back or close the rest."""
+        self._accepting = False
+        tasks = [active.task for active in self._active.values() if active.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        for active in list(self._active.values()):
+            active.interrupt(Stop.SHUTDOWN)
+        remaining = [active.task for active in self._active.values() if active.task is not None]
+        if remaining:
+            await asyncio.wait(remaining, timeout=2)
+
+    async def _execute(self, active: ActiveRun) -> None:
+        lease = active.claim.lease
+        try:
+            ending = await self._answer(active)
+            if ending is not None:
+                active.ending = True
+                await self._end(active, ending)
+        except Exception:
+            # The task's boundary: the lease runs out, and the run is recovered.
+            log.exception("run.abandoned", run_id=str(lease.run_id))
+        finally:
+            del self._active[lease.run_id]
+            await self._streams.retire(active.stream)
+        await self._quietly_start_next(lease.session_id)
+
+    async def _quietly_start_next(self, session_id: UUID) -> None:
+        try:
+            await self.start_next(session_id)
+        except Exception as error:
+            if not is_store_down(error):
+                raise
+            # The recovery loop starts what waits once the store is back.
+
+    async def _answer(self, active: ActiveRun) -> Ending | None:
+        """Have the agent answer. None when the run is no longer ours to end."""
+        problem: Problem | None = None
+        try:
+            if active.claim.cancelled:
+                return self._ending(active, RunStatus.CANCELLED, None)
+            async with asyncio.timeout(self._settings.run_timeout_seconds):
+                problem = await self._converse(active)
+        except asyncio.CancelledError:
+            return await self._stopped(active)
+        except TimeoutError:
+            problem = RunTimedOut()
+        except Problem as raised:
+            problem = raised
+        except Exception:
+            # A fault of ours must end the run visibly, not hang it.
+            log.exception("run.broken", run_id=str(active.claim.lease.run_id))
+            problem = RunBroken()
+        return self._ending(active, RunStatus.COMPLETED if problem is None else RunStatus.FAILED, problem)
+
+    async def _stopped(self, active: ActiveRun) -> Ending | None:
+        match active.stop:
+            case Stop.CANCELLED:
+                return self._ending(active, RunStatus.CANCELLED, None)
+            case Stop.LEASE_LOST:
+                log.warning("run.lease_lost", run_id=str(active.claim.lease.run_id))
+                return None
+            case Stop.SHUTDOWN | None:
+                if active.has_spoken:
+                    return self._ending(active, RunStatus.FAILED, RunInterrupted())
+                await self._repository.release(active.claim.lease)
+                return None
+            case _:
+                assert_never(active.stop)
+
+    async def _converse(self, active: ActiveRun) -> Problem | None:
+        """Ask the agent until it speaks; returns the problem that it ended with."""
+        claim = active.claim
+        if active.stream.last_id < FIRST_STREAMED_ID:
+            active.stream.publish("run.started", claim.run)
+        if active.stream.last_id == FIRST_STREAMED_ID:
+            active.stream.publish("message.created", claim.reply)
+        limit = int(claim.settings.get("chat_history_length") or self._settings.history_messages)
+        history = await self._patiently(
+            lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
+        )
+        request = chat_request(claim, history, limit=limit)
+        give_up_at = time.monotonic() + _AGENT_PATIENCE_SECONDS
+        for delay in _backoff():
+            try:
+                return await self._listen(active, request)
+            except AgentUnavailable:
+                if active.has_spoken or time.monotonic() + delay > give_up_at:
+                    raise
+                await asyncio.sleep(delay)
+        raise AssertionError("the back-off never ends")
+
+    async def _listen(self, active: ActiveRun, request: ChatRequest) -> Problem | None:
+        """One call to the agent, to its end; returns the problem that the agent reported."""
+        async with aclosing(self._agent.chat(request)) as events:
+            async for event in events:
+                match event:
+                    case DeltaEvent():
+                        active.say(event.text)
+                    case UsageEvent():
+                        active.usage = event.usage
+                    case DoneEvent():
+                        active.done = event
+                    case ErrorEvent():
+                        return AgentRefused(event.problem)
+                    case _:
+                        assert_never(event)
+        return None
+
+    def _ending(self, active: ActiveRun, status: RunStatus, problem: Problem | None) -> Ending:
+        done = active.done
+        return Ending(
+            status=status,
+            content=active.text,
+            stream_length=active.stream.last_id + CLOSING_EVENTS,
+            error=None if problem is None else problem.as_json(),
+            usage=None if active.usage is None else active.usage.model_dump(),
+            provider=None if done is None else done.provider.value,
+            model=None if done is None else done.model,
+            latency_ms=None if done is None else done.latency_ms,
+            time_to_first_token_ms=None if done is None else done.time_to_first_token_ms,
+        )
+
+    async def _end(self, active: ActiveRun, ending: Ending) -> None:
+        lease = active.claim.lease
+        ended = await self._patiently(lambda: self._repository.finish(lease, ending))
+        if ended is None:
+            ended = await self._ended_before(active, ending)
+        if ended is None:
+            log.warning("run.lease_lost", run_id=str(lease.run_id))
+            return
+        if ended.reply is not None:
+            active.stream.publish("message.updated", ended.reply)
+        active.stream.publish(terminal_type(ending.status), ended.run)
+        code = None if ending.error is None else ending.error["code"]
+        log.info("run.ended", run_id=str(lease.run_id), status=ending.status.value, code=code)
+
+    async def _ended_before(self, active: ActiveRun, ending: Ending) -> Ended | None:
+        """A commit whose answer was lost looks like a lost lease when it is tried again: tell them apart."""
+        run_id = active.claim.lease.run_id
+        state = await self._patiently(lambda: self._repository.state(run_id))
+        if state is None or state.status not in FINAL_STATUSES or state.stream_length != ending.stream_length:
+            return None
+        return Ended(state.run, state.reply)
+
+    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do it again while the store is away: PostgreSQL restarts faster than a person notices."""
+        give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
+        for delay in _backoff():
+            try:
+                return await work()
+            except Exception as error:
+                if not is_store_down(error) or time.monotonic() + delay > give_up_at:
+                    raise
+                await asyncio.sleep(delay)
+        raise AssertionError("the back-off never ends")
+
+
+def _backoff() -> Iterator[float]:
+    """Delays in seconds: growing ones, then the last for ever."""
+    return chain(_BACKOFF_SECONDS, repeat(_BACKOFF_SECONDS[-1]))

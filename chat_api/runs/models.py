@@ -1,0 +1,61 @@
+"""The table of runs: one answer of the assistant, from queued to its end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chat_api.kit.models import Base
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    AWAITING_APPROVAL = "awaiting_approval"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATUSES = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+class Run(Base):
+    """`attempt` fences: a process may write only while the attempt it claimed is the current one."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("id"),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'awaiting_approval', 'completed', 'failed', 'cancelled')", name="status"
+        ),
+        Index(
+            "uq_runs_session_id_active",
+            "session_id",
+            unique=True,
+            postgresql_where=text("status IN ('running', 'awaiting_approval')"),
+        ),
+        Index("ix_runs_waiting", "session_id", "created_at", "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_runs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("chat.sessions.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    trigger_message_id: Mapped[UUID]
+    reply_message_id: Mapped[UUID | None]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    error: Mapped[dict[str, Any] | None]
+    usage: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    stream_length: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]

@@ -1,0 +1,97 @@
+"""Finds runs that nobody answers any more, and ends them or has them answered.
+
+Every process that can answer runs does this, so any one of them is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from chat_api.config import ApiSettings
+from chat_api.kit.db import is_store_down
+from chat_api.runs.errors import RunInterrupted
+from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, delta_text, terminal_type
+from chat_api.runs.executor import CLOSING_EVENTS, RunExecutor
+from chat_api.runs.models import RunStatus
+from chat_api.runs.repository import Ending, Orphan, RunRepository
+from chat_api.runs.streams import RunStreams
+from shared.logging import get_logger
+
+log = get_logger("runs.recovery")
+
+
+class RunRecovery:
+    def __init__(
+        self, repository: RunRepository, streams: RunStreams, executor: RunExecutor, settings: ApiSettings
+    ) -> None:
+        self._repository = repository
+        self._streams = streams
+        self._executor = executor
+        self._settings = settings
+
+    async def beat_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.run_heartbeat_seconds)
+            await self._surviving(self._executor.beat)
+
+    async def recover_for_ever(self) -> None:
+        while True:
+            await self._surviving(self.recover)
+            await asyncio.sleep(self._settings.run_poll_seconds)
+
+    async def recover(self) -> None:
+        """One round: take over what was orphaned, and start what waits without anybody knowing."""
+        for orphan in await self._repository.take_over(self._executor.owner, self._settings.run_lease_seconds):
+            await self._settle(orphan)
+        for session_id in await self._repository.sessions_with_waiting_runs(self._settings.run_poll_seconds):
+            await self._executor.start_next(session_id)
+
+    async def _settle(self, orphan: Orphan) -> None:
+        """End an orphan that has spoken; answer one that has not again, which nobody can notice."""
+        lease = orphan.lease
+        events = await self._streams.logged(lease.run_id)
+        said = _said(events)
+        # The log may be ahead of the last checkpoint, or gone: the longer one is what was said.
+        content = said if len(said) >= len(orphan.content) else orphan.content
+        if orphan.cancelled:
+            await self._end(orphan, RunStatus.CANCELLED, content, events)
+        elif content or lease.attempt >= self._settings.run_attempts:
+            await self._end(orphan, RunStatus.FAILED, content, events)
+        else:
+            await self._repository.release(lease)
+            log.info("run.requeued", run_id=str(lease.run_id), attempt=lease.attempt)
+            await self._executor.start_next(lease.session_id)
+
+    async def _end(self, orphan: Orphan, status: RunStatus, content: str, events: list[RunEvent]) -> None:
+        lease = orphan.lease
+        last_id = events[-1].id if events else FIRST_STREAMED_ID
+        ending = Ending(
+            status=status,
+            content=content,
+            stream_length=last_id + CLOSING_EVENTS,
+            error=RunInterrupted().as_json() if status is RunStatus.FAILED else None,
+        )
+        ended = await self._repository.finish(lease, ending)
+        if ended is None:
+            return
+        log.warning("run.recovered", run_id=str(lease.run_id), status=status.value)
+        closing = [RunEvent(last_id + CLOSING_EVENTS, terminal_type(status), ended.run)]
+        if ended.reply is not None:
+            closing.insert(0, RunEvent(last_id + 1, "message.updated", ended.reply))
+        await self._streams.conclude(lease.run_id, closing)
+        await self._executor.start_next(lease.session_id)
+
+    async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            # The loop's boundary: the next round tries again.
+            if is_store_down(error):
+                log.warning("recovery.store_down", error=type(error).__name__)
+            else:
+                log.exception("recovery.failed")
+
+
+def _said(events: list[RunEvent]) -> str:
+    return "".join(delta_text(event.data) for event in events if event.type == "message.delta")

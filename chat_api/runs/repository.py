@@ -1,0 +1,296 @@
+"""Typed doors to the statements of `statements.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from chat_api.kit.db import Database
+from chat_api.runs import statements as sql
+from chat_api.runs.models import RunStatus
+from chat_api.sessions.models import SessionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    session_id: UUID
+    sender_id: UUID
+    message_id: UUID
+    run_id: UUID
+    content: str
+    client_id: str | None
+    request_hash: bytes
+    metadata: dict[str, Any]
+    mentions_assistant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A stored message and the run that answers it, as JSON. `run` is None where no reply is due."""
+
+    message_id: UUID
+    run_id: UUID | None
+    message: bytes
+    run: bytes | None
+    request_hash: bytes | None = None
+    replayed: bool = False
+
+
+class ClientIdTaken(Exception):
+    """The sender used this client id in this session before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write a run: valid while the row still names this attempt and this owner."""
+
+    session_id: UUID
+    run_id: UUID
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    lease: Lease
+    trigger_message_id: UUID
+    reply_message_id: UUID
+    user_id: UUID
+    provider: str | None
+    model: str | None
+    system_prompt: str | None
+    settings: dict[str, Any]
+    several_people: bool
+    cancelled: bool
+    run: bytes
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a person said, and the latest answer to it."""
+
+    content: str
+    username: str | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends. `status` is final; times are in milliseconds."""
+
+    status: RunStatus
+    content: str
+    stream_length: int
+    error: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    provider: str | None = None
+    model: str | None = None
+    latency_ms: int | None = None
+    time_to_first_token_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    run: bytes
+    reply: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    lease: Lease
+    cancelled: bool
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    session_id: UUID
+    trigger_message_id: UUID
+    status: RunStatus
+    stream_length: int
+    run: bytes
+    trigger: bytes | None
+    reply: bytes | None
+
+
+class RunRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def send(self, new: NewMessage) -> Sent | None:
+        """Store a message, its event and its run at once. None when the session refuses it.
+
+        Raises `ClientIdTaken`; nothing was stored then, and no number was used up.
+        """
+        try:
+            row = await self._database.fetch_row(
+                sql.SEND,
+                new.session_id,
+                new.sender_id,
+                new.message_id,
+                new.content,
+                new.client_id,
+                new.request_hash,
+                new.metadata,
+                new.mentions_assistant,
+                new.run_id,
+            )
+        except asyncpg.UniqueViolationError:
+            raise ClientIdTaken from None
+        if row is None:
+            return None
+        run = row["run"]
+        return Sent(new.message_id, None if run is None else new.run_id, row["message"], run)
+
+    async def sent_before(self, session_id: UUID, sender_id: UUID, client_id: str) -> Sent | None:
+        row = await self._database.fetch_row(sql.SENT_BEFORE, session_id, sender_id, client_id)
+        if row is None:
+            return None
+        return Sent(row["message_id"], row["run_id"], row["message"], row["run"], row["request_hash"], replayed=True)
+
+    async def session_status(self, session_id: UUID, user_id: UUID) -> SessionStatus | None:
+        """The session's status, or None when the person does not take part in it."""
+        row = await self._database.fetch_row(sql.WHY_REFUSED, session_id, user_id)
+        return None if row is None else SessionStatus(row["status"])
+
+    async def regenerate(
+        self, session_id: UUID, user_id: UUID, message_id: UUID, run_id: UUID, key: str | None, request_hash: bytes
+    ) -> Sent | None:
+        """Queue another run for a message. None when the session refuses it, or there is no such message.
+
+        With a key that was used before, what it was used for; its `request_hash` tells whether for the same.
+        """
+        try:
+            row = await self._database.fetch_row(
+                sql.REGENERATE, session_id, user_id, message_id, run_id, key, request_hash
+            )
+        except asyncpg.UniqueViolationError:
+            return await self._regenerated_before(user_id, key)
+        return None if row is None else Sent(row["trigger_message_id"], run_id, row["message"], row["run"])
+
+    async def _regenerated_before(self, user_id: UUID, key: str | None) -> Sent | None:
+        stored = await self._database.fetch_row(sql.STORED_RUN_ID, user_id, key)
+        if stored is None:
+            return None
+        run_id = _uuid_or_none(stored["run_id"])
+        state = None if run_id is None else await self.state(run_id)
+        if run_id is None or state is None or state.trigger is None:
+            # The key was used for something else altogether: no fingerprint can match this one.
+            return Sent(user_id, None, b"", None, request_hash=b"", replayed=True)
+        return Sent(state.trigger_message_id, run_id, state.trigger, state.run, stored["request_hash"], replayed=True)
+
+    async def claim(self, session_id: UUID, owner: str, lease_seconds: float, reply_id: UUID) -> Claim | None:
+        """Lease the session's oldest waiting run. None when there is none, or another process was faster."""
+        try:
+            row = await self._database.fetch_row(sql.CLAIM, session_id, owner, lease_seconds, reply_id)
+        except asyncpg.UniqueViolationError:
+            return None
+        if row is None:
+            return None
+        return Claim(
+            lease=Lease(session_id, row["run_id"], row["attempt"], owner),
+            trigger_message_id=row["trigger_message_id"],
+            reply_message_id=row["reply_message_id"],
+            user_id=row["owner_id"],
+            provider=row["provider"],
+            model=row["model"],
+            system_prompt=row["system_prompt"],
+            settings=row["settings"],
+            several_people=row["participant_count"] > 1,
+            cancelled=row["cancelled"],
+            run=row["run"],
+            reply=row["reply"],
+        )
+
+    async def history(self, session_id: UUID, trigger_id: UUID, limit: int) -> list[Exchange]:
+        rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
+        return [Exchange(row["content"], row["username"], row["answer"]) for row in rows]
+
+    async def heartbeat(self, owner: str, lease_seconds: float, texts: Mapping[UUID, str]) -> dict[UUID, bool]:
+        """Renew every lease of `owner` and store what was said so far; returns run → cancel requested."""
+        rows = await self._database.fetch_rows(
+            sql.HEARTBEAT, owner, lease_seconds, list(texts.keys()), list(texts.values())
+        )
+        return {row["id"]: row["cancelled"] for row in rows}
+
+    async def finish(self, lease: Lease, ending: Ending) -> Ended | None:
+        """End a run and its reply together. None when the lease was lost: nothing was written then."""
+        row = await self._database.fetch_row(
+            sql.FINISH,
+            lease.session_id,
+            lease.run_id,
+            lease.attempt,
+            lease.owner,
+            ending.status.value,
+            ending.error,
+            ending.usage,
+            ending.stream_length,
+            ending.content,
+            _message_status(ending.status),
+            ending.provider,
+            ending.model,
+            ending.latency_ms,
+            ending.time_to_first_token_ms,
+        )
+        return None if row is None else Ended(row["run"], row["reply"])
+
+    async def release(self, lease: Lease) -> bool:
+        row = await self._database.fetch_row(sql.RELEASE, lease.session_id, lease.run_id, lease.attempt, lease.owner)
+        return row is not None
+
+    async def cancel(self, run_id: UUID, user_id: UUID) -> tuple[UUID, RunStatus, bytes] | None:
+        """Ask a run to stop: (session, status before, run as JSON), or None when the person may not see it."""
+        row = await self._database.fetch_row(sql.CANCEL, run_id, user_id)
+        return None if row is None else (row["session_id"], RunStatus(row["was"]), row["run"])
+
+    async def visible(self, run_id: UUID, user_id: UUID) -> bytes | None:
+        return await self._database.fetch_json(sql.RUN_VISIBLE, run_id, user_id)
+
+    async def state(self, run_id: UUID) -> RunState | None:
+        row = await self._database.fetch_row(sql.RUN_STATE, run_id)
+        if row is None:
+            return None
+        return RunState(
+            session_id=row["session_id"],
+            trigger_message_id=row["trigger_message_id"],
+            status=RunStatus(row["status"]),
+            stream_length=row["stream_length"],
+            run=row["run"],
+            trigger=row["trigger"],
+            reply=row["reply"],
+        )
+
+    async def status(self, run_id: UUID) -> RunStatus | None:
+        row = await self._database.fetch_row(sql.RUN_STATUS, run_id)
+        return None if row is None else RunStatus(row["status"])
+
+    async def take_over(self, owner: str, lease_seconds: float) -> list[Orphan]:
+        """Lease every run whose own lease ran out, so that its holder, if it still lives, cannot write."""
+        rows = await self._database.fetch_rows(sql.TAKE_OVER, owner, lease_seconds)
+        return [
+            Orphan(Lease(row["session_id"], row["id"], row["attempt"], owner), row["cancelled"], row["content"] or "")
+            for row in rows
+        ]
+
+    async def sessions_with_waiting_runs(self, older_than_seconds: float) -> list[UUID]:
+        rows = await self._database.fetch_rows(sql.SESSIONS_WITH_WAITING_RUNS, older_than_seconds)
+        return [row["session_id"] for row in rows]
+
+    async def session_activity(self, session_id: UUID, user_id: UUID) -> bytes | None:
+        return await self._database.fetch_json(sql.SESSION_STATUS, session_id, user_id)
+
+
+def _message_status(status: RunStatus) -> str:
+    return "complete" if status is RunStatus.COMPLETED else status.value
+
+
+def _uuid_or_none(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,106 @@
+"""Sending a message, asking for another reply, cancelling."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from uuid import UUID
+
+import orjson
+
+from chat_api.kit.db import is_store_down
+from chat_api.kit.idempotency import IdempotencyKeyReused
+from chat_api.kit.models import new_id
+from chat_api.messages.errors import MessageNotFound
+from chat_api.runs.errors import RunFinished, RunNotFound
+from chat_api.runs.executor import RunExecutor
+from chat_api.runs.models import FINAL_STATUSES, RunStatus
+from chat_api.runs.repository import ClientIdTaken, NewMessage, RunRepository, Sent
+from chat_api.runs.schemas import MessageCreate
+from chat_api.sessions.errors import SessionArchived, SessionNotFound
+from chat_api.sessions.models import SessionStatus
+
+_ASSISTANT_MENTION = re.compile(r"(?<![\w@])@assistant\b", re.IGNORECASE)
+
+
+class RunService:
+    def __init__(self, repository: RunRepository, executor: RunExecutor) -> None:
+        self._repository = repository
+        self._executor = executor
+
+    async def send(self, session_id: UUID, sender_id: UUID, body: MessageCreate, key: str | None) -> Sent:
+        """Store a message and start its run; the message is committed before anything else happens.
+
+        The same client id (or `Idempotency-Key`) gives what was stored the first time.
+        """
+        client_id = body.client_id or key
+        new = NewMessage(
+            session_id=session_id,
+            sender_id=sender_id,
+            message_id=new_id(),
+            run_id=new_id(),
+            content=body.content,
+            client_id=client_id,
+            request_hash=_fingerprint(body.content, body.metadata),
+            metadata=body.metadata,
+            mentions_assistant=_ASSISTANT_MENTION.search(body.content) is not None,
+        )
+        try:
+            sent = await self._repository.send(new)
+        except ClientIdTaken:
+            return await self._sent_before(new)
+        if sent is None:
+            raise await self._refusal(session_id, sender_id) or SessionNotFound()
+        if sent.run_id is not None:
+            await self._start(session_id)
+        return sent
+
+    async def regenerate(self, session_id: UUID, user_id: UUID, message_id: UUID, key: str | None) -> Sent:
+        """Start another run for the same message. The earlier replies stay."""
+        fingerprint = _fingerprint(f"{session_id} {message_id}", {})
+        sent = await self._repository.regenerate(session_id, user_id, message_id, new_id(), key, fingerprint)
+        if sent is None:
+            raise await self._refusal(session_id, user_id) or MessageNotFound()
+        if sent.request_hash is not None and sent.request_hash != fingerprint:
+            raise IdempotencyKeyReused
+        await self._start(session_id)
+        return sent
+
+    async def cancel(self, run_id: UUID, user_id: UUID) -> bytes:
+        """Stop a run. A waiting one is over at once; a running one within a second, keeping what it said."""
+        cancelled = await self._repository.cancel(run_id, user_id)
+        if cancelled is None:
+            raise RunNotFound
+        _, was, run = cancelled
+        if was in FINAL_STATUSES and was is not RunStatus.CANCELLED:
+            raise RunFinished
+        self._executor.cancel(run_id)
+        return run
+
+    async def _start(self, session_id: UUID) -> None:
+        try:
+            await self._executor.start_next(session_id)
+        except Exception as error:
+            if not is_store_down(error):
+                raise
+            # The message is stored and its run waits: the recovery loop starts it.
+
+    async def _sent_before(self, new: NewMessage) -> Sent:
+        assert new.client_id is not None
+        if await self._repository.session_status(new.session_id, new.sender_id) is None:
+            raise SessionNotFound
+        sent = await self._repository.sent_before(new.session_id, new.sender_id, new.client_id)
+        if sent is None or sent.request_hash != new.request_hash:
+            raise IdempotencyKeyReused
+        return sent
+
+    async def _refusal(self, session_id: UUID, user_id: UUID) -> SessionNotFound | SessionArchived | None:
+        """Why nothing was written, if it is for the session's sake."""
+        status = await self._repository.session_status(session_id, user_id)
+        if status is None:
+            return SessionNotFound()
+        return SessionArchived() if status is SessionStatus.ARCHIVED else None
+
+
+def _fingerprint(content: str, metadata: dict[str, object]) -> bytes:
+    return hashlib.sha256(orjson.dumps([content, metadata], option=orjson.OPT_SORT_KEYS)).digest()

@@ -1,0 +1,344 @@
+"""The statements that sending and answering stand on: one each, so each is one transaction and one trip.
+
+Whoever writes to a session takes the session row first and everything below it after, so no two of these
+can wait for each other.
+"""
+
+from __future__ import annotations
+
+from chat_api.messages.documents import MESSAGE_COLUMNS
+from chat_api.runs.documents import RUN_COLUMNS
+
+
+def _message(source: str) -> str:
+    """`source` is a table or CTE of messages that yields one row."""
+    return f"""(
+        SELECT row_to_json(d) FROM (
+            SELECT {MESSAGE_COLUMNS} FROM {source} m LEFT JOIN chat.users u ON u.id = m.sender_id
+        ) d
+    )"""
+
+
+def _message_by_id(session: str, message: str) -> str:
+    return f"""(
+        SELECT row_to_json(d) FROM (
+            SELECT {MESSAGE_COLUMNS} FROM chat.messages m LEFT JOIN chat.users u ON u.id = m.sender_id
+            WHERE m.session_id = {session} AND m.id = {message}
+        ) d
+    )"""
+
+
+def _run(source: str) -> str:
+    return f"(SELECT row_to_json(d) FROM (SELECT {RUN_COLUMNS} FROM {source} r) d)"
+
+
+_POLICY = "coalesce(reply_policy, CASE WHEN participant_count > 1 THEN 'mentioned' ELSE 'always' END)"
+
+SEND = f"""
+    WITH s AS (
+        UPDATE chat.sessions SET
+            last_seq = last_seq + 1, last_event_seq = last_event_seq + 1,
+            message_count = message_count + 1, last_activity_at = now()
+        WHERE id = $1 AND status = 'active'
+          AND EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $2)
+        RETURNING id, last_seq, last_event_seq,
+            ({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool)) AS reply_due
+    ), m AS (
+        INSERT INTO chat.messages
+            (session_id, seq, id, role, sender_id, content, client_id, request_hash, metadata, run_id)
+        SELECT id, last_seq, $3, 'user', $2, $4, $5, $6, $7::jsonb, CASE WHEN reply_due THEN $9::uuid END FROM s
+        RETURNING *
+    ), e AS (
+        INSERT INTO chat.session_events (session_id, event_seq, type, message_id)
+        SELECT id, last_event_seq, 'message.created', $3 FROM s
+    ), r AS (
+        INSERT INTO chat.runs (session_id, id, trigger_message_id)
+        SELECT id, $9, $3 FROM s WHERE reply_due
+        RETURNING *
+    )
+    SELECT {_message("m")} AS message, {_run("r")} AS run FROM s
+"""
+"""($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
+$8 assistant mentioned, $9 run id) → `message`, `run` (null where no reply is due); no row when refused.
+
+A second message with the same client id breaks the unique index, which undoes the whole statement.
+"""
+
+SENT_BEFORE = f"""
+    SELECT m.id AS message_id, m.request_hash, m.run_id,
+        {_message_by_id("m.session_id", "m.id")} AS message,
+        (SELECT row_to_json(d) FROM (
+            SELECT {RUN_COLUMNS} FROM chat.runs r WHERE r.session_id = m.session_id AND r.id = m.run_id
+        ) d) AS run
+    FROM chat.messages m
+    WHERE m.session_id = $1 AND m.sender_id = $2 AND m.client_id = $3
+"""
+
+WHY_REFUSED = """
+    SELECT s.status FROM chat.sessions s
+    JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
+    WHERE s.id = $1
+"""
+"""($1 session, $2 caller) → the session's status; no row when the caller does not take part."""
+
+REGENERATE = f"""
+    WITH s AS (
+        SELECT s.id FROM chat.sessions s
+        JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
+        WHERE s.id = $1 AND s.status = 'active' FOR UPDATE OF s
+    ), t AS (
+        SELECT m.* FROM s
+        JOIN chat.messages asked ON asked.session_id = s.id AND asked.id = $3
+        JOIN chat.messages m ON m.session_id = s.id
+            AND m.id = CASE WHEN asked.role = 'assistant' THEN asked.parent_id ELSE asked.id END
+        WHERE m.role = 'user' AND m.deleted_at IS NULL
+    ), r AS (
+        INSERT INTO chat.runs (session_id, id, trigger_message_id) SELECT session_id, $4, id FROM t RETURNING *
+    ), k AS (
+        INSERT INTO chat.idempotency_keys (user_id, key, request_hash, status, body)
+        SELECT $2, $5, $6, 202, convert_to($4::uuid::text, 'UTF8') FROM r WHERE $5::text IS NOT NULL
+    )
+    SELECT r.trigger_message_id, {_message("t")} AS message, {_run("r")} AS run FROM r
+"""
+"""($1 session, $2 caller, $3 message or reply, $4 run id, $5 idempotency key, $6 request hash)
+→ the message that is answered again, and the run. A key that was used breaks the statement.
+"""
+
+STORED_RUN_ID = """
+    SELECT request_hash, convert_from(body, 'UTF8') AS run_id FROM chat.idempotency_keys
+    WHERE user_id = $1 AND key = $2
+"""
+"""($1 caller, $2 idempotency key) → what the key was used for."""
+
+CLAIM = f"""
+    WITH s AS (
+        SELECT * FROM chat.sessions WHERE id = $1 FOR UPDATE
+    ), waiting AS (
+        SELECT r.session_id, r.id FROM s JOIN chat.runs r ON r.session_id = s.id
+        WHERE r.status = 'queued' AND NOT EXISTS (
+            SELECT 1 FROM chat.runs a
+            WHERE a.session_id = s.id AND a.status IN ('running', 'awaiting_approval')
+        )
+        ORDER BY r.created_at, r.id LIMIT 1
+    ), r AS (
+        UPDATE chat.runs r SET
+            status = 'running', attempt = attempt + 1, lease_owner = $2,
+            lease_expires_at = now() + make_interval(secs => $3), started_at = coalesce(started_at, now()),
+            reply_message_id = coalesce(reply_message_id, $4)
+        FROM waiting w WHERE r.session_id = w.session_id AND r.id = w.id
+        RETURNING r.*
+    ), fresh AS (
+        SELECT * FROM r WHERE attempt = 1
+    ), numbered AS (
+        UPDATE chat.sessions SET
+            last_seq = sessions.last_seq + 1, last_event_seq = sessions.last_event_seq + 2,
+            message_count = sessions.message_count + 1, last_activity_at = now()
+        FROM fresh WHERE sessions.id = fresh.session_id
+        RETURNING sessions.id, sessions.last_seq, sessions.last_event_seq
+    ), m AS (
+        INSERT INTO chat.messages (session_id, seq, id, role, content, parent_id, run_id, status)
+        SELECT n.id, n.last_seq, f.reply_message_id, 'assistant', '', f.trigger_message_id, f.id, 'streaming'
+        FROM numbered n, fresh f
+        RETURNING *
+    ), e AS (
+        INSERT INTO chat.session_events (session_id, event_seq, type, message_id, run_id)
+        SELECT n.id, n.last_event_seq - 1, 'run.started', NULL::uuid, f.id FROM numbered n, fresh f
+        UNION ALL
+        SELECT n.id, n.last_event_seq, 'message.created', f.reply_message_id, f.id FROM numbered n, fresh f
+    )
+    SELECT r.id AS run_id, r.attempt, r.trigger_message_id, r.reply_message_id,
+        r.cancel_requested_at IS NOT NULL AS cancelled,
+        s.provider, s.model, s.system_prompt, s.settings, s.participant_count, s.owner_id,
+        {_run("r")} AS run,
+        coalesce({_message("m")}, {_message_by_id("r.session_id", "r.reply_message_id")}) AS reply
+    FROM r, s
+"""
+"""($1 session, $2 lease owner, $3 lease seconds, $4 reply id) → the oldest waiting run, now leased; or no row.
+
+Two processes that claim at once both may find the run; the unique index on active runs lets one through.
+"""
+
+HISTORY = """
+    WITH t AS (
+        SELECT seq FROM chat.messages WHERE session_id = $1 AND id = $2
+    ), said AS (
+        SELECT m.id, m.seq, m.content, u.username
+        FROM t JOIN chat.messages m ON m.session_id = $1 AND m.seq <= t.seq
+        LEFT JOIN chat.users u ON u.id = m.sender_id
+        WHERE m.role = 'user' AND m.deleted_at IS NULL
+        ORDER BY m.seq DESC LIMIT $3
+    ), answered AS (
+        SELECT DISTINCT ON (m.parent_id) m.parent_id, m.content
+        FROM said JOIN chat.messages m ON m.session_id = $1 AND m.parent_id = said.id
+        WHERE m.role = 'assistant' AND m.deleted_at IS NULL AND m.content <> ''
+          AND m.status IN ('complete', 'cancelled') AND m.parent_id <> $2
+        ORDER BY m.parent_id, m.seq DESC
+    )
+    SELECT said.content, said.username, answered.content AS answer
+    FROM said LEFT JOIN answered ON answered.parent_id = said.id ORDER BY said.seq
+"""
+"""($1 session, $2 trigger, $3 messages) → what people said up to the trigger, each with its latest answer.
+
+An answer follows what it answers, not its own `seq`: messages sent while a run was active come before its
+reply in the log, and would come between question and answer for the model.
+"""
+
+HEARTBEAT = """
+    WITH held AS (
+        UPDATE chat.runs SET lease_expires_at = now() + make_interval(secs => $2)
+        WHERE lease_owner = $1 AND status = 'running'
+        RETURNING id, session_id, reply_message_id, cancel_requested_at IS NOT NULL AS cancelled
+    ), said AS (
+        UPDATE chat.messages m SET content = c.content
+        FROM unnest($3::uuid[], $4::text[]) AS c (run_id, content) JOIN held h ON h.id = c.run_id
+        WHERE m.session_id = h.session_id AND m.id = h.reply_message_id AND m.status = 'streaming'
+    )
+    SELECT id, cancelled FROM held
+"""
+"""($1 lease owner, $2 lease seconds, $3 runs, $4 their texts so far) → the runs still held."""
+
+FINISH = f"""
+    WITH s AS (
+        SELECT id FROM chat.sessions WHERE id = $1 FOR UPDATE
+    ), r AS (
+        UPDATE chat.runs r SET
+            status = $5, error = $6::jsonb, usage = $7::jsonb, finished_at = now(), stream_length = $8,
+            lease_owner = NULL, lease_expires_at = NULL
+        FROM s
+        WHERE r.session_id = s.id AND r.id = $2 AND r.attempt = $3 AND r.lease_owner = $4 AND r.status = 'running'
+        RETURNING r.*
+    ), m AS (
+        UPDATE chat.messages m SET
+            content = $9, status = $10, error = $6::jsonb, provider = $11, model = $12,
+            prompt_tokens = ($7::jsonb ->> 'prompt_tokens')::bigint,
+            completion_tokens = ($7::jsonb ->> 'completion_tokens')::bigint,
+            total_tokens = ($7::jsonb ->> 'total_tokens')::bigint,
+            latency_ms = $13, time_to_first_token_ms = $14
+        FROM r WHERE m.session_id = r.session_id AND m.id = r.reply_message_id
+        RETURNING m.*
+    ), numbered AS (
+        UPDATE chat.sessions SET last_event_seq = sessions.last_event_seq + 2, last_activity_at = now()
+        FROM r WHERE sessions.id = r.session_id
+        RETURNING sessions.id, sessions.last_event_seq
+    ), e AS (
+        INSERT INTO chat.session_events (session_id, event_seq, type, message_id, run_id)
+        SELECT n.id, n.last_event_seq - 1, 'message.updated', r.reply_message_id, r.id FROM numbered n, r
+        UNION ALL
+        SELECT n.id, n.last_event_seq, 'run.' || r.status, NULL, r.id FROM numbered n, r
+    )
+    SELECT {_run("r")} AS run, {_message("m")} AS reply FROM r
+"""
+"""($1 session, $2 run, $3 attempt, $4 lease owner, $5 status, $6 error, $7 usage, $8 stream length, $9 content,
+$10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms)
+→ the run and its reply as stored; no row when the lease was lost.
+"""
+
+RELEASE = """
+    UPDATE chat.runs SET status = 'queued', lease_owner = NULL, lease_expires_at = NULL
+    WHERE session_id = $1 AND id = $2 AND attempt = $3 AND lease_owner = $4 AND status = 'running'
+    RETURNING id
+"""
+"""($1 session, $2 run, $3 attempt, $4 lease owner): give a run that has said nothing back to the queue."""
+
+CANCEL = f"""
+    WITH found AS (
+        SELECT r.session_id, r.id FROM chat.runs r
+        JOIN chat.participants p ON p.session_id = r.session_id AND p.user_id = $2
+        WHERE r.id = $1
+    ), s AS (
+        SELECT s.id FROM chat.sessions s JOIN found ON found.session_id = s.id FOR UPDATE OF s
+    ), current AS (
+        SELECT r.* FROM chat.runs r JOIN found ON r.session_id = found.session_id AND r.id = found.id JOIN s ON true
+        FOR UPDATE OF r
+    ), r AS (
+        UPDATE chat.runs r SET
+            cancel_requested_at = coalesce(r.cancel_requested_at, now()),
+            status = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN 'cancelled' ELSE r.status END,
+            finished_at = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN now() END,
+            stream_length = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN 2 END
+        FROM current c
+        WHERE r.session_id = c.session_id AND r.id = c.id AND c.status IN ('queued', 'running', 'awaiting_approval')
+        RETURNING r.*
+    ), numbered AS (
+        UPDATE chat.sessions SET last_event_seq = sessions.last_event_seq + 1
+        FROM r WHERE sessions.id = r.session_id AND r.status = 'cancelled'
+        RETURNING sessions.id, sessions.last_event_seq
+    ), e AS (
+        INSERT INTO chat.session_events (session_id, event_seq, type, run_id)
+        SELECT n.id, n.last_event_seq, 'run.cancelled', r.id FROM numbered n, r
+    )
+    SELECT c.session_id, c.status AS was,
+        coalesce({_run("r")}, {_run("current")}) AS run
+    FROM current c
+"""
+"""($1 run, $2 caller) → the run; a waiting one is cancelled at once, a running one is marked for its holder.
+
+A run that had started once has a reply to close, so it is marked too: whoever claims it next closes it.
+"""
+
+RUN_VISIBLE = f"""
+    SELECT {_run("(SELECT * FROM chat.runs WHERE id = $1)")}
+    FROM chat.runs x JOIN chat.participants p ON p.session_id = x.session_id AND p.user_id = $2
+    WHERE x.id = $1
+"""
+"""($1 run, $2 caller) → the run; no row when the caller does not take part in its session."""
+
+RUN_STATE = f"""
+    SELECT x.session_id, x.trigger_message_id, x.status, coalesce(x.stream_length, 0) AS stream_length,
+        {_run("(SELECT * FROM chat.runs WHERE id = $1)")} AS run,
+        {_message_by_id("x.session_id", "x.trigger_message_id")} AS trigger,
+        {_message_by_id("x.session_id", "x.reply_message_id")} AS reply
+    FROM chat.runs x WHERE x.id = $1
+"""
+"""($1 run) → all that a reader of its stream may need, whatever became of the stream itself."""
+
+RUN_STATUS = "SELECT status FROM chat.runs WHERE id = $1"
+
+TAKE_OVER = """
+    UPDATE chat.runs r SET lease_owner = $1, lease_expires_at = now() + make_interval(secs => $2)
+    FROM (
+        SELECT session_id, id FROM chat.runs
+        WHERE status = 'running' AND lease_expires_at < now()
+        ORDER BY lease_expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
+    ) o
+    WHERE r.session_id = o.session_id AND r.id = o.id
+    RETURNING r.session_id, r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS cancelled,
+        (SELECT m.content FROM chat.messages m WHERE m.session_id = r.session_id AND m.id = r.reply_message_id)
+            AS content
+"""
+"""($1 lease owner, $2 lease seconds) → runs whose process died, now ours to end or to give back."""
+
+SESSIONS_WITH_WAITING_RUNS = """
+    SELECT DISTINCT q.session_id FROM chat.runs q
+    WHERE q.status = 'queued' AND q.created_at < now() - make_interval(secs => $1)
+      AND NOT EXISTS (
+        SELECT 1 FROM chat.runs a
+        WHERE a.session_id = q.session_id AND a.status IN ('running', 'awaiting_approval')
+      )
+    LIMIT 100
+"""
+"""($1 seconds) → sessions whose next run nobody has picked up for so long."""
+
+SESSION_STATUS = f"""
+    SELECT json_build_object(
+        'session_id', s.id, 'provider', s.provider, 'model', s.model, 'approval_mode', s.approval_mode,
+        'active_run', (
+            SELECT row_to_json(d) FROM (
+                SELECT {RUN_COLUMNS} FROM chat.runs r
+                WHERE r.session_id = s.id AND r.status IN ('running', 'awaiting_approval')
+            ) d
+        ),
+        'queued_runs', (SELECT count(*) FROM chat.runs r WHERE r.session_id = s.id AND r.status = 'queued'),
+        'tools', '[]'::json,
+        'tokens', (
+            SELECT json_build_object(
+                'prompt_tokens', coalesce(sum((r.usage ->> 'prompt_tokens')::bigint), 0),
+                'completion_tokens', coalesce(sum((r.usage ->> 'completion_tokens')::bigint), 0),
+                'total_tokens', coalesce(sum((r.usage ->> 'total_tokens')::bigint), 0)
+            ) FROM chat.runs r WHERE r.session_id = s.id
+        )
+    )
+    FROM chat.sessions s JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
+    WHERE s.id = $1
+"""
+"""($1 session, $2 caller) → what the session is doing and has used."""

@@ -1,0 +1,105 @@
+"""Where the events of running runs are kept for readers on other replicas: a Redis stream per run.
+
+Entry ids are the events' own numbers, which Redis accepts only in rising order. So if a process was
+thought dead and still writes, its writes collide with those of the process that took over, and fail.
+Nothing here is the truth: the reply is in PostgreSQL when the run ends, and a lost stream costs a reader
+the deltas, not the text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chat_api.runs.events import RunEvent
+from shared.logging import get_logger
+
+log = get_logger("runs.stream")
+
+_RUNNING_TTL_SECONDS = 3600
+_DOWN_SECONDS = 1.0
+
+
+class StreamLog(Protocol):
+    """Every method may fail softly: False, or None for "cannot be read now"."""
+
+    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
+        """Keep events in order; tells for each whether it is kept."""
+        ...
+
+    async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
+        """Events with a number above `after`, waiting for the first; empty when none came."""
+        ...
+
+    async def keep_for(self, run_id: UUID, seconds: int) -> None:
+        """Forget the stream of an ended run after so long."""
+        ...
+
+
+class NoStreamLog:
+    """For a single process without Redis: readers elsewhere get snapshots."""
+
+    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
+        return [False] * len(entries)
+
+    async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
+        return None
+
+    async def keep_for(self, run_id: UUID, seconds: int) -> None:
+        return None
+
+
+class RedisStreamLog:
+    """`writer` has short time-outs, because live readers wait for it; `reader` blocks."""
+
+    def __init__(self, writer: Redis, reader: Redis) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._down_until = 0.0
+
+    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
+        if time.monotonic() < self._down_until:
+            return [False] * len(entries)
+        pipeline = self._writer.pipeline(transaction=False)
+        for run_id, event in entries:
+            key = _key(run_id)
+            pipeline.execute_command("XADD", key, f"0-{event.id}", b"t", event.type, b"d", event.data)
+            if event.type != "message.delta":
+                pipeline.expire(key, _RUNNING_TTL_SECONDS)
+        try:
+            results = await pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._down_until = time.monotonic() + _DOWN_SECONDS
+            log.warning("stream.unavailable", error=type(error).__name__)
+            return [False] * len(entries)
+        # EXPIRE answers with a number, XADD with the entry's id or an error.
+        return [not isinstance(result, Exception) for result in results if not isinstance(result, bool | int)]
+
+    async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
+        try:
+            found = await self._reader.xread(
+                {_key(run_id): f"0-{after}"}, count=1000, block=max(1, int(wait_seconds * 1000))
+            )
+        except (RedisError, OSError, TimeoutError):
+            return None
+        return [_event(entry) for _, entries in found or [] for entry in entries]
+
+    async def keep_for(self, run_id: UUID, seconds: int) -> None:
+        try:
+            await self._writer.expire(_key(run_id), seconds)
+        except (RedisError, OSError, TimeoutError):
+            return
+
+
+def _key(run_id: UUID) -> str:
+    return f"colloquy:run:{run_id.hex}"
+
+
+def _event(entry: tuple[bytes, dict[bytes, bytes]]) -> RunEvent:
+    entry_id, values = entry
+    return RunEvent(int(entry_id.split(b"-")[1]), values[b"t"].decode(), values[b"d"])

@@ -1,0 +1,234 @@
+"""The live streams of runs in this process, and the one way to follow any run from anywhere.
+
+An event is delivered here only after the shared log took it (or is known to be away), so that what a
+reader was told is what another replica can tell it again, even if this process dies the next moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Protocol
+from uuid import UUID
+
+from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
+from chat_api.runs.models import FINAL_STATUSES, RunStatus
+from chat_api.runs.repository import RunState
+from chat_api.runs.stream_log import StreamLog
+
+_ENDED_STREAMS_KEPT = 200
+_POLL_SECONDS = 0.5
+
+
+class RunStates(Protocol):
+    """Where the truth about a run is read."""
+
+    async def state(self, run_id: UUID) -> RunState | None: ...
+
+    async def status(self, run_id: UUID) -> RunStatus | None: ...
+
+
+class LiveStream:
+    """The events of one run that this process executes. Created by `RunStreams.open`."""
+
+    def __init__(self, run_id: UUID, streams: RunStreams, *, last_id: int) -> None:
+        self.run_id = run_id
+        self.kept = True
+        self._streams = streams
+        self._first_id = last_id + 1
+        self._last_id = last_id
+        self._events: list[RunEvent] = []
+        self._changed = asyncio.Event()
+        self.ended = False
+
+    @property
+    def last_id(self) -> int:
+        """Number of the last event that was published, delivered or not."""
+        return self._last_id
+
+    def publish(self, kind: str, data: bytes) -> None:
+        """Number an event and hand it to the log; it reaches readers once the log has it."""
+        self._last_id += 1
+        self._streams.enqueue(self, RunEvent(self._last_id, kind, data))
+
+    def deliver(self, event: RunEvent) -> None:
+        self._events.append(event)
+        if event.is_terminal:
+            self.ended = True
+        self._wake()
+
+    def end(self) -> None:
+        """No more events will come from this process, with or without a terminal one."""
+        self.ended = True
+        self._wake()
+
+    def reaches(self, after: int) -> bool:
+        """Whether the event after `after` is, or will be, among ours."""
+        return after + 1 >= self._first_id
+
+    def since(self, after: int) -> list[RunEvent]:
+        return self._events[after + 1 - self._first_id :]
+
+    async def wait(self, after: int) -> None:
+        """Return when there is an event after `after`, or the stream ended."""
+        while not self.ended and self._first_id + len(self._events) <= after + 1:
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+class RunStreams:
+    """One per process. `start` it before use, `close` it at the end."""
+
+    def __init__(self, log: StreamLog, states: RunStates, *, keep_seconds: int, idle_seconds: float) -> None:
+        self._log = log
+        self._idle_seconds = idle_seconds
+        self._states = states
+        self._keep_seconds = keep_seconds
+        self._live: dict[UUID, LiveStream] = {}
+        self._ended: OrderedDict[UUID, LiveStream] = OrderedDict()
+        self._pending: list[tuple[LiveStream, RunEvent]] = []
+        self._wakeup = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._pump = asyncio.create_task(self._run_pump(), name="run-streams")
+
+    def stop_following(self) -> None:
+        """End every reader, so that its client goes to another process. Idempotent."""
+        self._closing.set()
+        for stream in [*self._live.values()]:
+            stream.end()
+
+    async def close(self) -> None:
+        self.stop_following()
+        if self._pump is not None:
+            await self._flush()
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+
+    async def open(self, run_id: UUID, *, resumed: bool) -> LiveStream:
+        """The stream of a run that starts here. A resumed one goes on after what the log already has."""
+        last_id = FIRST_STREAMED_ID - 1
+        if resumed:
+            last_id = max([last_id, *(event.id for event in await self.logged(run_id))])
+        stream = LiveStream(run_id, self, last_id=last_id)
+        self._live[run_id] = stream
+        return stream
+
+    async def logged(self, run_id: UUID) -> list[RunEvent]:
+        """What the shared log has of a run, as far as it can be read."""
+        events: list[RunEvent] = []
+        while True:
+            after = events[-1].id if events else 0
+            found = await self._log.read(run_id, after, wait_seconds=0.001)
+            if not found:
+                return events
+            events.extend(found)
+
+    async def retire(self, stream: LiveStream) -> None:
+        """The run ended here, or is no longer ours. Its readers get what is pending, then its end."""
+        await stream.wait(stream.last_id - 1)
+        stream.end()
+        if self._live.get(stream.run_id) is stream:
+            del self._live[stream.run_id]
+        self._ended[stream.run_id] = stream
+        if len(self._ended) > _ENDED_STREAMS_KEPT:
+            self._ended.popitem(last=False)
+        await self._log.keep_for(stream.run_id, self._keep_seconds)
+
+    async def conclude(self, run_id: UUID, events: list[RunEvent]) -> None:
+        """Add the last events of a run that ended without being live here."""
+        await self._log.append([(run_id, event) for event in events])
+        await self._log.keep_for(run_id, self._keep_seconds)
+
+    def enqueue(self, stream: LiveStream, event: RunEvent) -> None:
+        self._pending.append((stream, event))
+        self._wakeup.set()
+
+    async def follow(self, run_id: UUID, after: int) -> AsyncIterator[list[RunEvent]]:
+        """Every event after number `after`, in order, in batches as they come, up to the terminal one.
+
+        `after` is 1 or more. An empty batch means that nothing came for `idle_seconds`. Ends early, without
+        a terminal event, when this process shuts down.
+        """
+        last_batch_at = time.monotonic()
+        while not self._closing.is_set():
+            stream = self._live.get(run_id) or self._ended.get(run_id)
+            if stream is not None and stream.reaches(after):
+                batch = await self._read_here(stream, after)
+                if not batch and stream.ended:
+                    # It ended here without a terminal event: given back, or taken over by another process.
+                    self._ended.pop(run_id, None)
+                    continue
+            else:
+                batch = await self._read_elsewhere(run_id, after)
+            if batch or time.monotonic() - last_batch_at >= self._idle_seconds:
+                yield batch
+                last_batch_at = time.monotonic()
+            if batch:
+                after = batch[-1].id
+                if batch[-1].is_terminal:
+                    return
+
+    async def _read_here(self, stream: LiveStream, after: int) -> list[RunEvent]:
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                await stream.wait(after)
+        except TimeoutError:
+            return []
+        return stream.since(after)
+
+    async def _read_elsewhere(self, run_id: UUID, after: int) -> list[RunEvent]:
+        """What the shared log has, or the end of the story from PostgreSQL where the log is not kept."""
+        found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
+        if found and found[0].id == after + 1:
+            return found
+        if found is None:
+            await asyncio.sleep(_POLL_SECONDS)
+        status = await self._states.status(run_id)
+        if status is not None and status not in FINAL_STATUSES:
+            return []
+        # The terminal event follows the commit: look once more before giving up on the log.
+        found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
+        if found and found[0].id == after + 1 and found[-1].is_terminal:
+            return found
+        state = await self._states.state(run_id)
+        return snapshot(state, after) if state is not None else [gone(after)]
+
+    async def _run_pump(self) -> None:
+        while True:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._pending = self._pending, []
+        if not batch:
+            return
+        kept = [(stream, event) for stream, event in batch if stream.kept]
+        results = await self._log.append([(stream.run_id, event) for stream, event in kept]) if kept else []
+        for (stream, _), ok in zip(kept, results, strict=True):
+            # After a hole the log of this run would lie, so it gets nothing more.
+            stream.kept = stream.kept and ok
+        for stream, event in batch:
+            stream.deliver(event)
+
+
+def snapshot(state: RunState, after: int) -> list[RunEvent]:
+    """The whole reply and the terminal event, for a reader whose deltas are no longer kept."""
+    last_id = max(state.stream_length, after + 2)
+    terminal = RunEvent(last_id, terminal_type(state.status), state.run)
+    if state.reply is None:
+        return [terminal]
+    return [RunEvent(last_id - 1, "message.updated", state.reply), terminal]
+
+
+def gone(after: int) -> RunEvent:
+    """The session was deleted while its run was followed."""
+    return RunEvent(after + 1, "run.cancelled", b'{"deleted": true}')

@@ -1,0 +1,32 @@
+"""What can be wrong with a session."""
+
+from __future__ import annotations
+
+from shared.problems import Forbidden, Problem
+
+
+class SessionNotFound(Problem):
+    status = 404
+    code = "session-not-found"
+    title = "Session not found"
+    detail = "There is no such session, or you do not take part in it."
+
+
+class NotSessionOwner(Forbidden):
+    code = "not-session-owner"
+    title = "Only the owner may do this"
+    detail = "You take part in this session, but only its owner may do this."
+
+
+class SessionArchived(Problem):
+    status = 409
+    code = "session-archived"
+    title = "The session is archived"
+    detail = "Unarchive it to write to it again."
+
+
+class RunActive(Problem):
+    status = 409
+    code = "run-active"
+    title = "A reply is still being written"
+    detail = "Wait for the run to end, or cancel it first."

@@ -1,0 +1,133 @@
+"""What sessions look like on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, ConfigDict, Field
+
+from chat_api.sessions.models import ApprovalMode, ParticipantRole, ReplyPolicy, SessionStatus
+from shared.contracts.chat import Provider
+from shared.schema import ReadSchema, Timestamp, WriteSchema
+
+_METADATA_BYTES = 16 * 1024
+
+
+def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+    if len(orjson.dumps(value)) > _METADATA_BYTES:
+        raise ValueError("Metadata may have 16 KiB of JSON at most")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_bounded), Field(description="Yours to use; 16 KiB at most.")]
+Tag = Annotated[str, Field(min_length=1, max_length=50)]
+Title = Annotated[str, Field(min_length=1, max_length=200)]
+
+_EXAMPLE_ID = "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"
+
+
+class SessionSettings(WriteSchema):
+    """How the model is asked in this session. What is left out is the default."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    chat_history_length: int | None = Field(default=None, ge=1, le=200, description="Messages the model is shown.")
+
+
+class SessionCreate(WriteSchema):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"title": "Holiday plans", "system_prompt": "You are brief.", "tags": ["travel"]}
+        },
+    )
+
+    title: Title = "New conversation"
+    provider: Provider | None = None
+    model: str | None = Field(default=None, min_length=1, max_length=200)
+    system_prompt: str | None = Field(default=None, max_length=20_000)
+    reply_policy: ReplyPolicy | None = Field(
+        default=None, description="Left out: `always` with one participant, `mentioned` with more."
+    )
+    approval_mode: ApprovalMode = ApprovalMode.RISKY
+    tags: list[Tag] = Field(default_factory=list, max_length=20)
+    metadata: Metadata = Field(default_factory=dict)
+    settings: SessionSettings = Field(default_factory=SessionSettings)
+
+
+class SessionPatch(WriteSchema):
+    """Only the fields that are sent change. Null resets a field that may be empty."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"title": "Summer plans"}})
+
+    title: Title = "New conversation"
+    provider: Provider | None = None
+    model: str | None = Field(default=None, min_length=1, max_length=200)
+    system_prompt: str | None = Field(default=None, max_length=20_000)
+    reply_policy: ReplyPolicy | None = None
+    approval_mode: ApprovalMode = ApprovalMode.RISKY
+    tags: list[Tag] = Field(default_factory=list, max_length=20)
+    metadata: Metadata = Field(default_factory=dict)
+    settings: SessionSettings = Field(default_factory=SessionSettings)
+
+
+class ParticipantRead(ReadSchema):
+    user_id: UUID
+    username: str
+    role: ParticipantRole
+    last_read_seq: int
+
+
+class SessionRead(ReadSchema):
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "id": _EXAMPLE_ID,
+                "title": "Holiday plans",
+                "owner_id": _EXAMPLE_ID,
+                "participants": [
+                    {"user_id": _EXAMPLE_ID, "username": "rosa", "role": "owner", "last_read_seq": 0},
+                ],
+                "bot_id": None,
+                "provider": None,
+                "model": None,
+                "system_prompt": "You are brief.",
+                "related_session_id": None,
+                "reply_policy": "always",
+                "approval_mode": "risky",
+                "status": "active",
+                "tags": ["travel"],
+                "metadata": {},
+                "settings": {"temperature": None, "max_tokens": None, "chat_history_length": None},
+                "message_count": 2,
+                "last_seq": 2,
+                "last_activity_at": "2026-01-31T09:30:00.000000Z",
+                "created_at": "2026-01-31T09:29:00.000000Z",
+                "updated_at": "2026-01-31T09:29:00.000000Z",
+            }
+        },
+    )
+
+    id: UUID
+    title: str
+    owner_id: UUID
+    participants: list[ParticipantRead]
+    bot_id: UUID | None
+    provider: Provider | None
+    model: str | None
+    system_prompt: str | None
+    related_session_id: UUID | None
+    reply_policy: ReplyPolicy
+    approval_mode: ApprovalMode
+    status: SessionStatus
+    tags: list[str]
+    metadata: dict[str, Any]
+    settings: SessionSettings
+    message_count: int
+    last_seq: int
+    last_activity_at: Timestamp
+    created_at: Timestamp
+    updated_at: Timestamp

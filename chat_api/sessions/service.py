@@ -1,0 +1,119 @@
+"""What may be done with a session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chat_api.kit.clock import Clock
+from chat_api.kit.models import new_id
+from chat_api.kit.pagination import Page
+from chat_api.sessions.event_log import EventLog
+from chat_api.sessions.models import EventType, Participant, ParticipantRole, ReplyPolicy, Session, SessionStatus
+from chat_api.sessions.repository import SessionFilter, SessionRepository, SessionSort
+from chat_api.sessions.schemas import SessionCreate, SessionPatch, SessionRead, SessionSettings
+
+
+def effective_reply_policy(session: Session) -> ReplyPolicy:
+    """What was chosen, else `always` for one participant and `mentioned` for more."""
+    if session.reply_policy is not None:
+        return ReplyPolicy(session.reply_policy)
+    return ReplyPolicy.MENTIONED if session.participant_count > 1 else ReplyPolicy.ALWAYS
+
+
+class SessionService:
+    def __init__(self, db: AsyncSession, clock: Clock) -> None:
+        self._repository = SessionRepository(db)
+        self._events = EventLog(db)
+        self._clock = clock
+
+    async def create(self, owner_id: UUID, wanted: SessionCreate) -> SessionRead:
+        now = self._clock.now()
+        session = Session(
+            id=new_id(),
+            title=wanted.title,
+            owner_id=owner_id,
+            provider=wanted.provider,
+            model=wanted.model,
+            system_prompt=wanted.system_prompt,
+            reply_policy=wanted.reply_policy,
+            approval_mode=wanted.approval_mode.value,
+            tags=wanted.tags,
+            metadata_=wanted.metadata,
+            settings=wanted.settings.model_dump(exclude_none=True),
+            last_activity_at=now,
+            created_at=now,
+            updated_at=now,
+        )
+        owner = Participant(session_id=session.id, user_id=owner_id, role=ParticipantRole.OWNER.value)
+        self._repository.add(session, owner)
+        await self._repository.refresh(session)
+        return await self.read(session)
+
+    async def read(self, session: Session) -> SessionRead:
+        return (await self._read_all([session]))[0]
+
+    async def page(
+        self, user_id: UUID, wanted: SessionFilter, sort: SessionSort, *, limit: int, cursor: str | None
+    ) -> Page[SessionRead]:
+        sessions, next_cursor = await self._repository.page(user_id, wanted, sort, limit=limit, cursor=cursor)
+        return Page(items=await self._read_all(sessions), next_cursor=next_cursor)
+
+    async def patch(self, session: Session, changes: SessionPatch) -> SessionRead:
+        for name in changes.model_fields_set:
+            value = getattr(changes, name)
+            if isinstance(value, SessionSettings):
+                session.settings = session.settings | value.model_dump(exclude_unset=True)
+                session.settings = {key: item for key, item in session.settings.items() if item is not None}
+            elif name == "metadata":
+                session.metadata_ = value
+            else:
+                setattr(session, name, value)
+        if changes.model_fields_set:
+            await self._note_update(session, sorted(changes.model_fields_set))
+        return await self.read(session)
+
+    async def set_status(self, session: Session, status: SessionStatus) -> SessionRead:
+        """Archive or unarchive. Doing it twice is the same as once."""
+        if session.status != status:
+            session.status = status.value
+            await self._note_update(session, ["status"])
+        return await self.read(session)
+
+    async def delete(self, session: Session) -> None:
+        await self._repository.delete(session)
+
+    async def _note_update(self, session: Session, fields: list[str]) -> None:
+        await self._repository.refresh(session)
+        await self._events.append(session.id, EventType.SESSION_UPDATED, data={"fields": fields})
+        await self._repository.refresh(session)
+
+    async def _read_all(self, sessions: Sequence[Session]) -> list[SessionRead]:
+        participants = await self._repository.participants(session.id for session in sessions)
+        return [
+            SessionRead(
+                id=session.id,
+                title=session.title,
+                owner_id=session.owner_id,
+                participants=participants[session.id],
+                bot_id=session.bot_id,
+                provider=session.provider,
+                model=session.model,
+                system_prompt=session.system_prompt,
+                related_session_id=session.related_session_id,
+                reply_policy=effective_reply_policy(session),
+                approval_mode=session.approval_mode,
+                status=session.status,
+                tags=session.tags,
+                metadata=session.metadata_,
+                settings=SessionSettings.model_validate(session.settings),
+                message_count=session.message_count,
+                last_seq=session.last_seq,
+                last_activity_at=session.last_activity_at,
+                created_at=session.created_at,
+                updated_at=session.updated_at,
+            )
+            for session in sessions
+        ]
