@@ -66,9 +66,9 @@ lock: setup ## Write both locks anew from pyproject.toml
 lock-check: setup ## The locks name no address, and hold what pyproject.toml asks for
 	@python -m deploy.locks
 
-openapi: setup ## Write the OpenAPI documents of both services to docs/
-	@colloquy openapi --service chat_api --output docs/openapi-chat-api.json
-	@colloquy openapi --service agent_service --output docs/openapi-agent-service.json
+openapi: setup ## Write the OpenAPI documents of both services to docs/openapi/
+	@colloquy openapi --service chat_api --output docs/openapi/chat_api.json
+	@colloquy openapi --service agent_service --output docs/openapi/agent_service.json
 
 clean: ## Remove what tools left (not the data folder)
 	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -1,7 +1,11 @@
-"""`python -m agent_service`: exit code 2 for settings that cannot work, 1 when it cannot serve."""
+"""`python -m agent_service` serves; with `--openapi` it prints the OpenAPI document instead.
+
+Exit code 2 for settings that cannot work, 1 when it cannot serve.
+"""
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 
@@ -22,12 +26,21 @@ def _port_trouble(host: str, port: int) -> str | None:
     return None
 
 
+def _print_openapi(settings: AgentSettings) -> int:
+    from agent_service.main import create_app  # noqa: PLC0415 - heavy
+
+    json.dump(create_app(settings).openapi(), sys.stdout)
+    return 0
+
+
 def main() -> int:
     try:
         settings = AgentSettings.load()
     except SettingsError as error:
         sys.stderr.write(f"The settings cannot work: {'; '.join(str(error).splitlines())}\n")
         return 2
+    if sys.argv[1:] == ["--openapi"]:
+        return _print_openapi(settings)
     trouble = _port_trouble(settings.agent_host, settings.agent_port)
     if trouble is not None:
         sys.stderr.write(trouble + "\n")

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter
 
 from agent_service.adapters.wiring import Parts, assemble
 from agent_service.api import chat, embeddings, health, models, providers
@@ -18,6 +17,7 @@ from shared.contracts.chat import ChatEvent
 from shared.security import ServiceName, service_signer
 from shared.telemetry import HttpMetrics
 from shared.web.middleware import RequestMiddleware
+from shared.web.openapi import add_schema, complete
 from shared.web.responses import install_problem_handlers
 from shared.web.server import serve
 
@@ -50,6 +50,7 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
         version="1",
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.stop = parts.turns.stop
@@ -99,14 +100,8 @@ def _document_events(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = generate()
-            schema = TypeAdapter(ChatEvent).json_schema(
-                mode="serialization", ref_template="#/components/schemas/{model}"
-            )
-            schemas = document["components"]["schemas"]
-            for name, definition in schema.pop("$defs").items():
-                schemas.setdefault(name, definition)
-            schemas["ChatEvent"] = {"title": "ChatEvent", "description": "One event of a turn.", **schema}
-        return app.openapi_schema or document
+            app.openapi_schema = complete(generate())
+            add_schema(app.openapi_schema, "ChatEvent", ChatEvent)
+        return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

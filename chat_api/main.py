@@ -24,6 +24,7 @@ from chat_api.kit.redis import RedisClients
 from chat_api.messages.router import router as messages_router
 from chat_api.runs.engine import RunEngine
 from chat_api.runs.router import router as runs_router
+from chat_api.runs.schemas import MessageDelta
 from chat_api.sessions.router import router as sessions_router
 from chat_api.telemetry import ProcessMetrics
 from chat_api.users.router import router as users_router
@@ -31,6 +32,7 @@ from chat_api.users.router_auth import router as auth_router
 from shared.logging import configure_logging
 from shared.telemetry import HttpMetrics, new_registry
 from shared.web.middleware import RequestMiddleware
+from shared.web.openapi import add_schema, complete
 from shared.web.responses import install_problem_handlers
 from shared.web.server import serve
 
@@ -45,6 +47,14 @@ Users, sessions, messages and runs, in PostgreSQL, over REST and server-sent eve
 * `X-Request-ID` is taken or made, and found again in the logs of both services.
 * Every creating POST takes `Idempotency-Key`; a message may carry a `client_id` instead.
 """
+TAGS = [
+    {"name": "Accounts", "description": "Registering, signing in, oneself and others."},
+    {"name": "API keys", "description": "Long-lived credentials for programs."},
+    {"name": "Sessions", "description": "Conversations and their settings."},
+    {"name": "Messages", "description": "What was said, and saying more."},
+    {"name": "Runs", "description": "Answers of the assistant: followed, read, cancelled."},
+    {"name": "Health", "description": "For load balancers and Prometheus."},
+]
 
 
 def create_app(
@@ -80,8 +90,11 @@ def create_app(
         version="0.1.0",
         summary="The conversation backend.",
         description=DESCRIPTION,
+        openapi_tags=TAGS,
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
+        # A redirect would lead a body, and its credential, to an address that nobody documented.
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.settings = settings
@@ -94,7 +107,7 @@ def create_app(
     install_problem_handlers(app)
     install_store_handlers(app)
     _add_middleware(app, settings, registry)
-    _document_password_grant(app)
+    _document_what_routes_cannot_say(app)
     return app
 
 
@@ -115,12 +128,13 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _document_password_grant(app: FastAPI) -> None:
+def _document_what_routes_cannot_say(app: FastAPI) -> None:
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = add_password_grant(make(), token_url=f"{API_PREFIX}/auth/token")
+            app.openapi_schema = complete(add_password_grant(make(), token_url=f"{API_PREFIX}/auth/token"))
+            add_schema(app.openapi_schema, "MessageDelta", MessageDelta)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

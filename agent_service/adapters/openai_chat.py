@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -42,10 +42,11 @@ _AWAITED_SECONDS = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class OpenAIEndpoint:
-    """Where the API is. `base_url` ends before `/chat/completions`."""
+    """Where the API is. `base_url` ends before `/chat/completions`; `extra` goes into every request's body."""
 
     base_url: str
     api_key: str | None = None
+    extra: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_openai_itself(self) -> bool:
@@ -219,6 +220,7 @@ def _body(call: ModelCall, endpoint: OpenAIEndpoint) -> dict[str, Any]:
     if call.system_prompt:
         messages.insert(0, {"role": ChatRole.SYSTEM.value, "content": call.system_prompt})
     body: dict[str, Any] = {
+        **endpoint.extra,
         "model": call.model,
         "messages": messages,
         "stream": True,

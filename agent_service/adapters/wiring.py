@@ -12,8 +12,9 @@ from agent_service.adapters.chat_api_keys import ChatApiKeys
 from agent_service.adapters.gemini_chat import GeminiChat
 from agent_service.adapters.local_chat import LocalChat
 from agent_service.adapters.local_embedder import LocalEmbedder
-from agent_service.adapters.local_process import LocalModelProcess
+from agent_service.adapters.local_process import LOOPBACK, LocalModelProcess
 from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
+from agent_service.adapters.stream_transport import StreamTransport, needs_proxy
 from agent_service.application.check_key import RememberedKeys
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.run_turn import TurnRunner
@@ -27,7 +28,6 @@ from shared.security import ServiceName, ServiceToken, service_signer
 from shared.telemetry import new_registry
 
 Probe = Callable[[], Awaitable[None]]
-_KEEPALIVE = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,11 @@ def assemble(settings: AgentSettings) -> Parts:
     local_process = LocalModelProcess(settings.local_model_path)
     models = _models(settings, local_process)
     embedder = LocalEmbedder()
-    introspection = httpx.AsyncClient(timeout=settings.introspection_seconds, trust_env=False)
+    chat_api = settings.chat_api_base_url
+    # Without TLS there is nothing to verify, and reading the root certificates would slow the start.
+    introspection = httpx.AsyncClient(
+        timeout=settings.introspection_seconds, trust_env=False, verify=chat_api.startswith("https:")
+    )
     default_probe = _default_probe(settings, models, local_process)
 
     async def start() -> None:
@@ -75,7 +79,7 @@ def assemble(settings: AgentSettings) -> Parts:
         keys=RememberedKeys(
             ChatApiKeys(
                 introspection,
-                base_url=settings.chat_api_base_url,
+                base_url=chat_api,
                 service_token=ServiceToken(
                     service_signer(
                         settings.service_key.get_secret_value(),
@@ -108,11 +112,13 @@ def _models(settings: AgentSettings, local_process: LocalModelProcess) -> dict[P
         endpoint = OpenAIEndpoint(
             settings.openai_base_url.rstrip("/"), key.get_secret_value() if key is not None else None
         )
-        models[Provider.OPENAI] = OpenAIChat(_model_client(settings), lambda: endpoint, read_interval=read_interval)
+        models[Provider.OPENAI] = OpenAIChat(
+            _model_client(settings, endpoint.base_url), lambda: endpoint, read_interval=read_interval
+        )
     if local_process.is_installed:
         models[Provider.LOCAL] = LocalChat(
             local_process,
-            _model_client(settings),
+            _model_client(settings, LOOPBACK),
             model=settings.local_model_name,
             max_tokens=settings.local_max_tokens,
             prompt_tokens=settings.local_prompt_tokens,
@@ -121,10 +127,14 @@ def _models(settings: AgentSettings, local_process: LocalModelProcess) -> dict[P
     return models
 
 
-def _model_client(settings: AgentSettings) -> httpx.AsyncClient:
+def _model_client(settings: AgentSettings, base_url: str) -> httpx.AsyncClient:
     # Waiting for tokens is timed by the turn; httpx would set a timer for every read.
     timeout = httpx.Timeout(None, connect=settings.model_connect_seconds)
-    return httpx.AsyncClient(timeout=timeout, limits=_KEEPALIVE)
+    if needs_proxy(httpx.URL(base_url)):
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        return httpx.AsyncClient(timeout=timeout, limits=limits)
+    transport = StreamTransport(connect_seconds=settings.model_connect_seconds)
+    return httpx.AsyncClient(timeout=timeout, transport=transport)
 
 
 def _default_probe(

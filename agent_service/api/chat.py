@@ -63,13 +63,27 @@ _EXAMPLE_ANSWER = {
     "latency_ms": 812,
     "time_to_first_token_ms": 240,
 }
+# One server-sent event, in the form that FastAPI uses for its own streams.
+_EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["delta", "usage", "done", "error"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/ChatEvent"},
+        },
+    },
+}
 _OK: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatAnswer,
-        "description": "The turn: as events, or at once with `Accept: application/json`.",
+        "description": "The turn: as events, or at once with `Accept: application/json`. The `data` of each event is"
+        " one `ChatEvent`.",
         "content": {
             "application/json": {"example": _EXAMPLE_ANSWER},
-            EVENT_STREAM: {"schema": {"$ref": "#/components/schemas/ChatEvent"}, "example": _EXAMPLE_STREAM},
+            EVENT_STREAM: {"schema": {"type": "string"}, "example": _EXAMPLE_STREAM},
         },
     }
 }

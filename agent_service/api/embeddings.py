@@ -49,7 +49,7 @@ class EmbeddingRequest(WriteSchema):
         description="Texts. What goes beyond 256 tokens of a text is not read. Arrays of tokens are refused."
     )
     encoding_format: EncodingFormat = EncodingFormat.FLOAT
-    dimensions: int | None = Field(default=None, ge=1, description="The model has 384, and no other number.")
+    dimensions: Literal[384] | None = Field(default=None, description="The model has no other number of them.")
 
 
 class EmbeddingItem(BaseModel):
@@ -96,8 +96,6 @@ async def create_embeddings(
     name = f"{Provider.LOCAL.value}:{embedder.model}"
     if wanted.model not in (Provider.LOCAL.value, name):
         raise UnknownModel(f"The embedding model is `{name}`.")
-    if wanted.dimensions not in (None, embedder.dimensions):
-        raise InvalidParameter(f"The model has {embedder.dimensions} dimensions.", "dimensions")
     texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
     try:
         embeddings = await while_connected(embedder.embed(texts), request.receive)

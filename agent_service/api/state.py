@@ -32,7 +32,8 @@ class AgentState:
     registry: CollectorRegistry
 
 
-def _state(request: Request) -> AgentState:
+async def _state(request: Request) -> AgentState:
+    # Not because it waits for anything: FastAPI hands plain functions to a thread, for every request.
     state: AgentState = request.app.state.agent
     return state
 

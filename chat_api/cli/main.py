@@ -171,6 +171,9 @@ def create_admin(email: str, username: str, password: str) -> None:
     settings = _settings()
     from chat_api.cli.databases import run_against_database
     from chat_api.users.accounts import create_admin as create
+    from shared.logging import configure_logging
+
+    configure_logging("error", service="cli")  # the person at the terminal gets a line, not an event
 
     run_against_database(create(settings, email, username, password))
     click.echo(f"{username} may administer now")

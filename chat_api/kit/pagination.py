@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -61,7 +61,7 @@ def _parse(part: str, kind: type) -> object:
         moment = datetime.fromisoformat(part)
         if moment.tzinfo is None:
             raise InvalidCursor
-        return moment
+        return moment.astimezone(UTC)  # overflows at the ends of the calendar here, not in the driver
     if kind is int:
         number = int(part)
         if not -(2**63) <= number < 2**63:

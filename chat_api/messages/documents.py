@@ -37,6 +37,9 @@ MESSAGE_DOCUMENT = f"""
     ) d
 """
 
+MESSAGE_TEXT = f"SELECT CAST(document AS text) FROM ({MESSAGE_DOCUMENT}) d"
+"""The same as text, for SQLAlchemy: its driver would parse `json` into a dictionary."""
+
 VISIBLE_MESSAGE = f"""
     {MESSAGE_DOCUMENT % {"session": "$1", "message": "$2"}}
     WHERE EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $3)

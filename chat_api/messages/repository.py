@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Text, delete, func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api.messages.documents import MESSAGE_DOCUMENT
+from chat_api.messages.documents import MESSAGE_TEXT
 from chat_api.messages.models import Message, MessageRevision
 from chat_api.sessions.models import Participant, Session
 
-_DOCUMENT = text(MESSAGE_DOCUMENT % {"session": ":session_id", "message": ":message_id"}).columns(document=Text)
+_DOCUMENT = text(MESSAGE_TEXT % {"session": ":session_id", "message": ":message_id"})
 
 # Runs live in a later layer, hence plain SQL.
 _HAS_OPEN_RUN = text(

@@ -47,7 +47,7 @@ async def list_messages(
     before_seq: Seq = None,
     after_seq: Seq = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
-    cursor: Annotated[str | None, Query(pattern=r"^[ab]\d{1,18}$", description="`next_cursor` of a window.")] = None,
+    cursor: Annotated[str | None, Query(pattern=r"^[ab][0-9]{1,18}$", description="`next_cursor` of a window.")] = None,
 ) -> Response:
     """The latest messages, or those just before or after a `seq`; always ascending by `seq`."""
     if sum(given is not None for given in (before_seq, after_seq, cursor)) > 1:

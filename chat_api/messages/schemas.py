@@ -110,7 +110,7 @@ class MessageWindow(BaseModel):
 class MessagePatch(WriteSchema):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"content": "What is a dialogue?"}})
 
-    content: str = Field(default="", min_length=1, max_length=MAX_CONTENT_CHARS)
+    content: str = Field(default_factory=str, min_length=1, max_length=MAX_CONTENT_CHARS)
     metadata: Metadata = Field(default_factory=dict)
 
 

@@ -33,14 +33,17 @@ class MessageService:
         if message.deleted_at is not None:
             raise MessageDeleted
         now = self._clock.now()
-        if "content" in changes.model_fields_set and changes.content != message.content:
+        new_text = "content" in changes.model_fields_set and changes.content != message.content
+        new_metadata = "metadata" in changes.model_fields_set and changes.metadata != message.metadata_
+        if new_text:
             await self._repository.keep_revision(message, now)
             message.content = changes.content
             message.edited_at = now
-        if "metadata" in changes.model_fields_set:
+        if new_metadata:
             message.metadata_ = changes.metadata
-        await self._repository.flush()
-        await self._events.append(session_id, EventType.MESSAGE_UPDATED, message_id=message_id)
+        if new_text or new_metadata:
+            await self._repository.flush()
+            await self._events.append(session_id, EventType.MESSAGE_UPDATED, message_id=message_id)
         return await self._repository.document(session_id, message_id)
 
     async def delete(self, session_id: UUID, message_id: UUID, user_id: UUID) -> None:

@@ -150,6 +150,8 @@ class RunExecutor:
         remaining = [active.task for active in self._active.values() if active.task is not None]
         if remaining:
             await asyncio.wait(remaining, timeout=2)
+        for task in remaining:
+            task.cancel()
 
     async def _execute(self, active: ActiveRun) -> None:
         lease = active.claim.lease

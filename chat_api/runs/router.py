@@ -37,8 +37,9 @@ _SSE_EXAMPLE = (
 )
 _STREAM: dict[str, Any] = {
     "description": "The run's events, ending with `run.completed`, `run.failed`, `run.cancelled` or"
-    " `run.awaiting_approval`. Deltas count their `offset` in Unicode code points. Where the stream is no"
-    " longer kept, one `message.updated` carries the whole reply.",
+    " `run.awaiting_approval`. The data of `run.*` is a `RunRead`, of `message.created` and `message.updated` a"
+    " `MessageRead`, of `message.delta` a `MessageDelta`. Where the stream is no longer kept, one"
+    " `message.updated` carries the whole reply.",
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
 }
 _REPLY_MODES: dict[int | str, dict[str, Any]] = {

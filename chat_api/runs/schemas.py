@@ -63,6 +63,14 @@ class RunRead(ReadSchema):
     finished_at: Timestamp | None
 
 
+class MessageDelta(BaseModel):
+    """More of a reply: the data of `message.delta` in an event stream."""
+
+    message_id: UUID
+    offset: int = Field(description="Unicode code points of this message that were sent before.")
+    text: str
+
+
 class Exchanged(BaseModel):
     """A message, the run that answered it and the reply; the last two are null where no reply is due."""
 

@@ -1,7 +1,9 @@
 """The statements that sending and answering stand on: one each, so each is one transaction and one trip.
 
 Whoever writes to a session takes the session row first and everything below it after, so no two of these
-can wait for each other.
+can wait for each other. A statement that waited still reads the rest as it was when it began: what must hold
+at the moment of the write is asked again in the WHERE of the write. Times are `clock_timestamp()`, taken
+after the wait, so that they rise with `seq`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ def _message(source: str) -> str:
 
 
 def _message_by_id(session: str, message: str) -> str:
+    # The names must not be of `m`, `u` or `d`: those are taken inside.
     return f"""(
         SELECT row_to_json(d) FROM (
             SELECT {MESSAGE_COLUMNS} FROM chat.messages m LEFT JOIN chat.users u ON u.id = m.sender_id
@@ -45,8 +48,10 @@ SEND = f"""
             ({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool)) AS reply_due
     ), m AS (
         INSERT INTO chat.messages
-            (session_id, seq, id, role, sender_id, content, client_id, request_hash, metadata, run_id)
-        SELECT id, last_seq, $3, 'user', $2, $4, $5, $6, $7::jsonb, CASE WHEN reply_due THEN $9::uuid END FROM s
+            (session_id, seq, id, role, sender_id, content, client_id, request_hash, metadata, run_id, created_at)
+        SELECT id, last_seq, $3, 'user', $2, $4, $5, $6, $7::jsonb, CASE WHEN reply_due THEN $9::uuid END,
+            clock_timestamp()
+        FROM s
         RETURNING *
     ), e AS (
         INSERT INTO chat.session_events (session_id, event_seq, type, message_id)
@@ -65,13 +70,13 @@ A second message with the same client id breaks the unique index, which undoes t
 """
 
 SENT_BEFORE = f"""
-    SELECT m.id AS message_id, m.request_hash, m.run_id,
-        {_message_by_id("m.session_id", "m.id")} AS message,
+    SELECT sent.id AS message_id, sent.request_hash, sent.run_id,
+        {_message_by_id("sent.session_id", "sent.id")} AS message,
         (SELECT row_to_json(d) FROM (
-            SELECT {RUN_COLUMNS} FROM chat.runs r WHERE r.session_id = m.session_id AND r.id = m.run_id
+            SELECT {RUN_COLUMNS} FROM chat.runs r WHERE r.session_id = sent.session_id AND r.id = sent.run_id
         ) d) AS run
-    FROM chat.messages m
-    WHERE m.session_id = $1 AND m.sender_id = $2 AND m.client_id = $3
+    FROM chat.messages sent
+    WHERE sent.session_id = $1 AND sent.sender_id = $2 AND sent.client_id = $3
 """
 
 WHY_REFUSED = """
@@ -123,9 +128,10 @@ CLAIM = f"""
     ), r AS (
         UPDATE chat.runs r SET
             status = 'running', attempt = attempt + 1, lease_owner = $2,
-            lease_expires_at = now() + make_interval(secs => $3), started_at = coalesce(started_at, now()),
+            lease_expires_at = clock_timestamp() + make_interval(secs => $3),
+            started_at = coalesce(started_at, clock_timestamp()),
             reply_message_id = coalesce(reply_message_id, $4)
-        FROM waiting w WHERE r.session_id = w.session_id AND r.id = w.id
+        FROM waiting w WHERE r.session_id = w.session_id AND r.id = w.id AND r.status = 'queued'
         RETURNING r.*
     ), fresh AS (
         SELECT * FROM r WHERE attempt = 1
@@ -136,8 +142,9 @@ CLAIM = f"""
         FROM fresh WHERE sessions.id = fresh.session_id
         RETURNING sessions.id, sessions.last_seq, sessions.last_event_seq
     ), m AS (
-        INSERT INTO chat.messages (session_id, seq, id, role, content, parent_id, run_id, status)
-        SELECT n.id, n.last_seq, f.reply_message_id, 'assistant', '', f.trigger_message_id, f.id, 'streaming'
+        INSERT INTO chat.messages (session_id, seq, id, role, content, parent_id, run_id, status, created_at)
+        SELECT n.id, n.last_seq, f.reply_message_id, 'assistant', '', f.trigger_message_id, f.id, 'streaming',
+            clock_timestamp()
         FROM numbered n, fresh f
         RETURNING *
     ), e AS (
@@ -155,7 +162,9 @@ CLAIM = f"""
 """
 """($1 session, $2 lease owner, $3 lease seconds, $4 reply id) → the oldest waiting run, now leased; or no row.
 
-Two processes that claim at once both may find the run; the unique index on active runs lets one through.
+Two processes that claim at once both may find the run: the one that waited for the session's lock still sees
+the run as it was before, so the update asks for its status again, and the unique index on active runs decides
+the rest.
 """
 
 HISTORY = """
@@ -202,7 +211,7 @@ FINISH = f"""
         SELECT id FROM chat.sessions WHERE id = $1 FOR UPDATE
     ), r AS (
         UPDATE chat.runs r SET
-            status = $5, error = $6::jsonb, usage = $7::jsonb, finished_at = now(), stream_length = $8,
+            status = $5, error = $6::jsonb, usage = $7::jsonb, finished_at = clock_timestamp(), stream_length = $8,
             lease_owner = NULL, lease_expires_at = NULL
         FROM s
         WHERE r.session_id = s.id AND r.id = $2 AND r.attempt = $3 AND r.lease_owner = $4 AND r.status = 'running'

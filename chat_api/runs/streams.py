@@ -222,11 +222,13 @@ class RunStreams:
 
 def snapshot(state: RunState, after: int) -> list[RunEvent]:
     """The whole reply and the terminal event, for a reader whose deltas are no longer kept."""
-    last_id = max(state.stream_length, after + 2)
-    terminal = RunEvent(last_id, terminal_type(state.status), state.run)
     if state.reply is None:
-        return [terminal]
-    return [RunEvent(last_id - 1, "message.updated", state.reply), terminal]
+        return [RunEvent(max(state.stream_length, after + 1), terminal_type(state.status), state.run)]
+    last_id = max(state.stream_length, after + 2)
+    return [
+        RunEvent(last_id - 1, "message.updated", state.reply),
+        RunEvent(last_id, terminal_type(state.status), state.run),
+    ]
 
 
 def gone(after: int) -> RunEvent:

@@ -58,16 +58,20 @@ class SessionCreate(WriteSchema):
 
 
 class SessionPatch(WriteSchema):
-    """Only the fields that are sent change. Null resets a field that may be empty."""
+    """Only the fields that are sent change. Null resets a field that may be empty.
+
+    The defaults mean nothing. They are factories so that the OpenAPI document names none: a generated client
+    would send it with every change.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"title": "Summer plans"}})
 
-    title: Title = "New conversation"
+    title: Title = Field(default_factory=str)
     provider: Provider | None = None
     model: str | None = Field(default=None, min_length=1, max_length=200)
     system_prompt: str | None = Field(default=None, max_length=20_000)
     reply_policy: ReplyPolicy | None = None
-    approval_mode: ApprovalMode = ApprovalMode.RISKY
+    approval_mode: ApprovalMode = Field(default_factory=lambda: ApprovalMode.RISKY)
     tags: list[Tag] = Field(default_factory=list, max_length=20)
     metadata: Metadata = Field(default_factory=dict)
     settings: SessionSettings = Field(default_factory=SessionSettings)

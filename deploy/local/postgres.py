@@ -5,7 +5,6 @@ The wheel's own launcher is not used: it trusts every local connection and creat
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from deploy.local.binaries import check_cpu, postgres_folder
 from deploy.local.credentials import Credentials
 from deploy.local.errors import CannotStart
 from deploy.local.files import FileLock, last_lines, open_log
+from deploy.local.orphans import end_orphan
 from deploy.local.ports import free_port
 
 SUPERUSER = "postgres"
@@ -45,9 +45,7 @@ SHARED_STATE = Path("/var/lib/colloquy")
 
 _START_SECONDS = 60.0  # recovery after a crash under load takes part of it
 _STALE_LOCK_SECONDS = 10.0
-_ORPHAN_SECONDS = 10.0
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0
-_PORT_LINE = 3
 
 
 class EmbeddedPostgres:
@@ -95,7 +93,7 @@ class EmbeddedPostgres:
         try:
             if not (self._folder / "PG_VERSION").exists():
                 self._create()
-            self._end_orphan()
+            end_orphan(self._folder, self.bin / "pg_ctl", _environment())
             self._launch()
         except BaseException:
             self.stop()
@@ -232,45 +230,6 @@ class EmbeddedPostgres:
 
     # -- a start ------------------------------------------------------------------------------------------
 
-    def _end_orphan(self) -> None:
-        """Stop a server that outlived its supervisor. We hold the folder's lock, so nobody needs it."""
-        deadline = time.monotonic() + _ORPHAN_SECONDS
-        asked = False
-        while (pid := self._running_postmaster()) is not None:
-            if not asked:
-                self._signal(pid, signal.SIGINT)
-                asked = True
-            elif time.monotonic() > deadline:
-                self._signal(pid, signal.SIGQUIT)
-                time.sleep(1.0)
-                self._signal(pid, signal.SIGKILL)
-                return
-            time.sleep(0.02)
-
-    def _running_postmaster(self) -> int | None:
-        """The live process that postmaster.pid names, if it is a PostgreSQL on this folder."""
-        try:
-            pid = int(self._pid_file()[0])
-        except (IndexError, ValueError):
-            return None
-        status = subprocess.run(
-            [str(self.bin / "pg_ctl"), "status", "-D", str(self._folder)],
-            cwd="/",
-            env=_environment(),
-            user=self._account.uid if self._account else None,
-            group=self._account.gid if self._account else None,
-            extra_groups=[] if self._account else None,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        return pid if status.returncode == 0 and _is_postgres(pid) else None
-
-    @staticmethod
-    def _signal(pid: int, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
     def _launch(self) -> None:
         chosen_here = self._port is None
         deadline = time.monotonic() + _STALE_LOCK_SECONDS
@@ -334,13 +293,3 @@ def _environment() -> dict[str, str]:
     """Ours without PGHOST, PGDATA and their like, which would lead the tools elsewhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "COLLOQUY_"))}
     return {**kept, "LC_ALL": "C"}
-
-
-def _is_postgres(pid: int) -> bool:
-    """Guards against a process number that was given to somebody else since."""
-    try:
-        return b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return sys.platform != "linux"
-    except OSError:
-        return True

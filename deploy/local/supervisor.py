@@ -66,12 +66,15 @@ class Supervisor:
         self._clock = clock
         self._groups: list[list[_Watch]] = []
 
-    def add(self, *children: Child) -> None:
-        """Start `children`; they form one group, which is stopped at the same time. Raises `CannotStart`."""
-        group: list[_Watch] = []
-        self._groups.append(group)
+    def add(self, *children: Child, with_last: bool = False) -> None:
+        """Start `children`; they form one group, which is stopped at the same time. Raises `CannotStart`.
+
+        `with_last` adds them to the group before instead.
+        """
+        if not with_last:
+            self._groups.append([])
         for child in children:
-            group.append(_Watch(child))
+            self._groups[-1].append(_Watch(child))
             child.start()
 
     def tend(self) -> float:

@@ -24,6 +24,7 @@ from deploy.local.credentials import Credentials
 from deploy.local.embedded_env import write_embedded_env
 from deploy.local.errors import CannotStart
 from deploy.local.files import FileLock, last_lines, open_log
+from deploy.local.migrated import is_migrated, remember_migrated
 from deploy.local.ports import is_free
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.services import Service
@@ -32,9 +33,8 @@ from deploy.local.valkey import EmbeddedValkey
 from shared.settings import CommonSettings, configured_data_dir
 
 READY_SECONDS = 60.0
-# Services, then stores: with these, stopping takes 15 s at most.
+# API and worker have `shutdown_seconds` (8) together, then the agent this, then the stores: 15 s at most in all.
 _AGENT_STOP_SECONDS = 2.0
-_WORKER_STOP_SECONDS = 8.0
 
 
 class LocalSettings(CommonSettings):
@@ -142,6 +142,7 @@ class _Run:
         self._places: list[tuple[str, str]] = []
         self._supervisor = Supervisor(say)
         self._log_names = ("postgres", "valkey", "agent", "api", "worker") if verbose else ()
+        self._postgres: EmbeddedPostgres | None = None
         self._follower: LogFollower | None = None
 
     def until_stopped(self) -> None:
@@ -205,11 +206,11 @@ class _Run:
         self._supervisor.add(self._service("agent", commands.agent, _AGENT_STOP_SECONDS, self._agent_address))
         self._migrate()
         self._continue()
-        self._supervisor.add(
-            self._service("api", commands.api, self._settings.shutdown_seconds, self._api_address),
-            self._service("worker", commands.worker, _WORKER_STOP_SECONDS, None),
-        )
+        seconds = self._settings.shutdown_seconds
+        self._supervisor.add(self._service("api", commands.api, seconds, self._api_address))
         self._wait_until_ready()
+        # Last, so that it does not take the processor from those that somebody waits for.
+        self._supervisor.add(self._service("worker", commands.worker, seconds, None), with_last=True)
 
     def _start_valkey(self) -> None:
         if self._settings.redis_url is not None:
@@ -224,7 +225,7 @@ class _Run:
         if self._settings.database_url is not None:
             self._places.append(("PostgreSQL", "yours (COLLOQUY_DATABASE_URL)"))
             return
-        postgres = EmbeddedPostgres(self._data_dir, self._credentials)
+        postgres = self._postgres = EmbeddedPostgres(self._data_dir, self._credentials)
         self._supervisor.add(postgres)
         urls = database.prepare(postgres, self._credentials)
         self._addresses["COLLOQUY_DATABASE_URL"] = urls.api
@@ -233,6 +234,8 @@ class _Run:
         self._places.append(("PostgreSQL", f"127.0.0.1:{postgres.port}"))
 
     def _migrate(self) -> None:
+        if self._postgres is not None and is_migrated(self._postgres, self._data_dir):
+            return
         log_path = self._log("migrate")
         with os.fdopen(open_log(log_path), "ab") as log:
             done = subprocess.run(
@@ -246,6 +249,8 @@ class _Run:
             )
         if done.returncode != 0:
             raise CannotStart(f"the migrations failed: {last_lines(log_path, 1)} (see {log_path})")
+        if self._postgres is not None:
+            remember_migrated(self._postgres, self._data_dir)
 
     def _wait_until_ready(self) -> None:
         waiting = {"agent": self._agent_address, "api": self._api_address}

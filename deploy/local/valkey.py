@@ -94,14 +94,14 @@ class EmbeddedValkey:
 
     def _launch(self) -> None:
         chosen_here = self._port is None
-        for attempt in range(5):
+        for attempt in range(3):
             if self._port is None:
                 self._port = free_port()
             self._spawn()
             if self._wait_until_ready():
                 return
             said = last_lines(self.log_path)
-            if "Address already in use" not in said or attempt == 4:
+            if "Address already in use" not in said or attempt == 2:
                 break
             if chosen_here:
                 self._port = None
@@ -172,7 +172,7 @@ class EmbeddedValkey:
 def _ask(port: int, password: str, command: str) -> str | None:
     """The first word of the server's answer to one command, None if there is no such server or no answer."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5) as connection:
             connection.sendall(f"AUTH {password}\r\n{command}\r\n".encode())
             answers = connection.makefile("rb")
             if answers.readline().strip() != b"+OK":

@@ -15,12 +15,12 @@ from shared.problems import (
     FieldError,
     MalformedRequest,
     Problem,
-    ProblemDocument,
     ValidationFailed,
 )
 
 log = get_logger("http")
 
+_LONGEST_PART = 200
 _HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
 
 
@@ -49,8 +49,8 @@ def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
         by_status.setdefault(kind.status, []).append(kind)
     documented: dict[int | str, dict[str, Any]] = {}
     for status, group in by_status.items():
+        # No "model": FastAPI would document it as `application/json` as well. `complete` adds its schema.
         documented[status] = {
-            "model": ProblemDocument,
             "description": " · ".join(dict.fromkeys(kind.title for kind in group)),
             "content": {
                 PROBLEM_JSON: {
@@ -80,8 +80,8 @@ def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 
 def _printable(part: str | int) -> str | int:
-    """A location as it may be sent: a field name of the caller's own may hold lone surrogates."""
-    return part.encode("utf-8", "backslashreplace").decode() if isinstance(part, str) else part
+    """A location as it may be sent: a field name of the caller's own may hold lone surrogates, or be huge."""
+    return part[:_LONGEST_PART].encode("utf-8", "backslashreplace").decode() if isinstance(part, str) else part
 
 
 def field_errors(error: RequestValidationError) -> list[FieldError]:

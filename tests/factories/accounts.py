@@ -1,7 +1,8 @@
-"""The accounts of the chat API on their own: an application with its routes, and people who use it."""
+"""The chat API and people who use it, for tests of accounts."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,20 +11,15 @@ from uuid import UUID
 
 import httpx
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
 from chat_api.auth.actors import Actor
-from chat_api.auth.authenticator import Authenticator
 from chat_api.auth.permissions import AdminActor, AgentInvoker, ChatReader, ChatWriter
-from chat_api.auth.router import router as api_keys_router
 from chat_api.config import ApiSettings
-from chat_api.kit.db import Database, install_store_handlers
+from chat_api.kit.db import Database
+from chat_api.main import create_app
 from chat_api.users.dependencies import get_passwords
-from chat_api.users.router import router as users_router
-from chat_api.users.router_auth import router as auth_router
 from shared.settings import Environment
-from shared.web.responses import install_problem_handlers
 from tests.fakes.clock import MovableClock
 from tests.fakes.password_hasher import RecordingHasher
 from tests.stores import Database as StoredDatabase
@@ -32,27 +28,15 @@ PASSWORD = "correct horse battery staple"
 API = "/api/v1"
 
 
-def _route_name(route: APIRoute) -> str:
-    return route.name
-
-
-def make_app(settings: ApiSettings, database: Database, clock: MovableClock, passwords: RecordingHasher) -> FastAPI:
-    app = FastAPI(generate_unique_id_function=_route_name)
-    app.state.settings = settings
-    app.state.database = database
-    app.state.clock = clock
-    app.state.authenticator = Authenticator(settings, database, clock)
-    install_problem_handlers(app)
-    install_store_handlers(app)
-    for router in (auth_router, users_router, api_keys_router):
-        app.include_router(router, prefix=API)
+def make_app(settings: ApiSettings, clock: MovableClock, passwords: RecordingHasher) -> FastAPI:
+    """The chat API with passwords that cost nothing, and one more route for each permission."""
+    app = create_app(settings, clock=clock)
 
     async def fake_passwords() -> RecordingHasher:
         return passwords
 
     app.dependency_overrides[get_passwords] = fake_passwords
 
-    # One route for each permission that no route of accounts asks for.
     async def read(actor: ChatReader) -> dict[str, Any]:
         return _shown(actor)
 
@@ -118,6 +102,14 @@ class AccountsApi:
         await self.database.fetch_row("UPDATE chat.users SET is_admin = true WHERE id = $1", person.id)
         return person
 
+    async def connections_held(self) -> int:
+        """Connections that stay checked out. The application's own looks at the database come and go."""
+        samples = []
+        for _ in range(10):
+            samples.append(self.database.connections_in_use())
+            await asyncio.sleep(0.005)
+        return min(samples)
+
     async def close_account(self, person: Person) -> None:
         await self.database.fetch_row("UPDATE chat.users SET is_active = false WHERE id = $1", person.id)
 
@@ -132,15 +124,14 @@ class AccountsApi:
 @asynccontextmanager
 async def accounts_api(stored: StoredDatabase) -> AsyncIterator[AccountsApi]:
     settings = ApiSettings(environment=Environment.TEST, database_url=SecretStr(stored.api_url))
-    database = await Database.open(settings)
     clock, passwords = MovableClock(), RecordingHasher()
-    app = make_app(settings, database, clock, passwords)
+    app = make_app(settings, clock, passwords)
     transport = httpx.ASGITransport(app=app)
-    try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://colloquy.test") as client:
-            yield AccountsApi(client, app, settings, database, clock, passwords)
-    finally:
-        await database.close()
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://colloquy.test") as client,
+    ):
+        yield AccountsApi(client, app, settings, app.state.database, clock, passwords)
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:

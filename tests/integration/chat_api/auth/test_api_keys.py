@@ -9,8 +9,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from shared.security import ServiceName, service_signer
 from tests.factories.accounts import API, AccountsApi, Person, bearer, problem
 
@@ -147,33 +145,33 @@ async def test_an_expiry_lies_ahead(api: AccountsApi) -> None:
         assert answer.json()["errors"][0]["loc"] == ["body", "expires_at"]
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"name": ""},
-        {"name": "   "},
-        {"name": "n" * 101},
-        {"name": "a\x00b"},
-        {"name": "\udfff"},
-        {"name": None},
-        {"scopes": []},
-        {"scopes": ["everything"]},
-        {"scopes": ["chat:read"] * 5},
-        {"scopes": "chat:read"},
-        {"scopes": None},
-        {"expires_at": "tomorrow"},
-        {"expires_at": "2030-01-01T00:00:00"},
-        {"user_id": str(uuid4())},
-        {"key": "cq_mine"},
-    ],
-)
-async def test_bad_input_is_refused(api: AccountsApi, changed: dict[str, Any]) -> None:
+BAD: list[Any] = [
+    {"name": ""},
+    {"name": "   "},
+    {"name": "n" * 101},
+    {"name": "a\x00b"},
+    {"name": "\udfff"},
+    {"name": None},
+    {"scopes": []},
+    {"scopes": ["everything"]},
+    {"scopes": ["chat:read"] * 5},
+    {"scopes": "chat:read"},
+    {"scopes": None},
+    {"expires_at": "tomorrow"},
+    {"expires_at": "2030-01-01T00:00:00"},
+    {"user_id": str(uuid4())},
+    {"key": "cq_mine"},
+]
+
+
+async def test_bad_input_is_refused(api: AccountsApi) -> None:
     ada = await api.person("ada")
     headers = {**ada.headers, "Content-Type": "application/json"}
 
-    answer = await api.client.post(KEYS, content=json.dumps({**BODY, **changed}), headers=headers)
+    for changed in BAD:
+        answer = await api.client.post(KEYS, content=json.dumps({**BODY, **changed}), headers=headers)
+        assert problem(answer) == (422, "validation-failed"), changed
 
-    assert problem(answer) == (422, "validation-failed")
     assert await _listed(api, ada) == []
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from tests.factories.accounts import API, PASSWORD, AccountsApi, problem
 
 ME = f"{API}/users/me"
@@ -136,33 +134,33 @@ async def test_taken_names_are_refused(api: AccountsApi) -> None:
     assert problem(await api.client.patch(ME, json=address, headers=ada.headers)) == (409, "email-taken")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"is_admin": True},
-        {"plan": "pro"},
-        {"user_type": "staff"},
-        {"id": "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"},
-        {"username": None},
-        {"username": ""},
-        {"username": "a\x00b"},
-        {"email": None, "current_password": PASSWORD},
-        {"email": "", "current_password": PASSWORD},
-        {"password": None, "current_password": PASSWORD},
-        {"password": "short", "current_password": PASSWORD},
-        {"password": NEW_PASSWORD},
-        {"password": NEW_PASSWORD, "current_password": ""},
-        {"password": NEW_PASSWORD, "current_password": "p" * 257},
-        [],
-        "ada",
-    ],
-)
-async def test_bad_input_is_refused(api: AccountsApi, body: Any) -> None:
+BAD: list[Any] = [
+    {"is_admin": True},
+    {"plan": "pro"},
+    {"user_type": "staff"},
+    {"id": "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"},
+    {"username": None},
+    {"username": ""},
+    {"username": "a\x00b"},
+    {"email": None, "current_password": PASSWORD},
+    {"email": "", "current_password": PASSWORD},
+    {"password": None, "current_password": PASSWORD},
+    {"password": "short", "current_password": PASSWORD},
+    {"password": NEW_PASSWORD},
+    {"password": NEW_PASSWORD, "current_password": ""},
+    {"password": NEW_PASSWORD, "current_password": "p" * 257},
+    [],
+    "ada",
+]
+
+
+async def test_bad_input_is_refused(api: AccountsApi) -> None:
     ada = await api.person("ada")
 
-    answer = await api.client.patch(ME, json=body, headers=ada.headers)
+    for body in BAD:
+        answer = await api.client.patch(ME, json=body, headers=ada.headers)
+        assert problem(answer) == (422, "validation-failed"), body
 
-    assert problem(answer) == (422, "validation-failed")
     assert (await api.client.get(ME, headers=ada.headers)).json()["is_admin"] is False
 
 

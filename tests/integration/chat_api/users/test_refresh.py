@@ -75,7 +75,7 @@ async def test_of_concurrent_uses_exactly_one_wins_and_the_family_ends(api: Acco
     assert lost.count(REUSED) == 1
     assert lost.count(INVALID) == 8
     assert problem(await _refresh(api, won[0].json()["refresh_token"])) == INVALID
-    assert api.database.connections_in_use() == 0
+    assert await api.connections_held() == 0
 
 
 async def test_a_token_expires_unless_it_is_used(api: AccountsApi) -> None:
@@ -141,14 +141,13 @@ async def test_garbage_is_refused_and_ends_nothing(api: AccountsApi) -> None:
 
 
 @pytest.mark.parametrize("route", ["refresh", "logout"])
-@pytest.mark.parametrize("token", ["", "t" * 201, "t" * 100_000, "cqr_\x00", "\ud800", None, 7, ["x"], {"a": 1}])
-async def test_what_cannot_be_a_token_is_not_valid(api: AccountsApi, route: str, token: object) -> None:
-    content = json.dumps({"refresh_token": token})
+async def test_what_cannot_be_a_token_is_not_valid(api: AccountsApi, route: str) -> None:
     headers = {"Content-Type": "application/json"}
 
-    answer = await api.client.post(f"{API}/auth/{route}", content=content, headers=headers)
-
-    assert problem(answer) == (422, "validation-failed")
+    for token in ("", "t" * 201, "t" * 100_000, "cqr_\x00", "\ud800", None, 7, ["x"], {"a": 1}):
+        content = json.dumps({"refresh_token": token})
+        answer = await api.client.post(f"{API}/auth/{route}", content=content, headers=headers)
+        assert problem(answer) == (422, "validation-failed"), token
 
 
 async def test_only_hashes_are_stored(api: AccountsApi) -> None:

@@ -1,0 +1,178 @@
+"""The servers and services that are measured: real processes, in a folder that is gone afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from chat_api.cli.migrations import upgrade
+from deploy.local import processes
+from deploy.local.credentials import Credentials
+from deploy.local.database import DATABASE, DatabaseUrls, prepare
+from deploy.local.files import last_lines, open_log
+from deploy.local.ports import free_port
+from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.valkey import EmbeddedValkey
+
+_READY_SECONDS = 30.0
+_FOREIGN = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "PG")
+
+
+class DidNotStart(Exception):
+    """A process of the benchmark is not there; the message is the end of its log."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user can enter, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="colloquy-bench-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stop_on_signals() -> None:
+    """SIGTERM and SIGHUP end a benchmark the way Ctrl-C does: everything it started ends with it."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+def plain_environment(**variables: str) -> dict[str, str]:
+    """Ours, without what a person has set for their own use."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **variables}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that listens on a port of the loopback interface."""
+
+    pid: int
+    port: int
+
+
+class Stack:
+    """PostgreSQL and Valkey as `colloquy up` runs them, migrated, and whatever is started beside them.
+
+    Use it in a `with` block; everything ends with the block, the last first.
+    """
+
+    def __init__(self) -> None:
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Stack:
+        try:
+            self.folder = self._exits.enter_context(scratch_folder())
+            self.credentials = Credentials.load_or_create(self.folder)
+            self.postgres = EmbeddedPostgres(self.folder, self.credentials)
+            self._exits.callback(self.postgres.stop)
+            self.postgres.start()
+            self.valkey = EmbeddedValkey(self.folder, self.credentials)
+            self._exits.callback(self.valkey.stop)
+            self.valkey.start()
+            self.urls = self.new_database(DATABASE)
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def new_database(self, name: str) -> DatabaseUrls:
+        """A migrated database on the same server."""
+        urls = prepare(self.postgres, self.credentials, name)
+        upgrade(urls.owner)
+        return urls
+
+    def superuser_dsn(self, name: str = DATABASE) -> str:
+        return self.postgres.url("postgres", self.credentials.superuser, name, driver="postgresql")
+
+    def api(self, urls: DatabaseUrls | None = None, *, agent_port: int | None = None) -> Server:
+        """One process of the chat API, as in production."""
+        variables = self._variables(urls or self.urls)
+        if agent_port is not None:
+            variables["COLLOQUY_AGENT_PORT"] = str(agent_port)
+        return self._service("api", [sys.executable, "-m", "chat_api", "api"], "COLLOQUY_API_PORT", variables)
+
+    def agent(self, model_url: str) -> Server:
+        """The agent service, with the model server at `model_url` (up to `/v1`) as its default provider."""
+        variables = self._variables(self.urls) | {
+            "COLLOQUY_DEFAULT_PROVIDER": "openai",
+            "COLLOQUY_DEFAULT_MODEL": "scripted",
+            "OPENAI_BASE_URL": model_url,
+            "OPENAI_API_KEY": "scripted",
+        }
+        return self._service("agent", [sys.executable, "-m", "agent_service"], "COLLOQUY_AGENT_PORT", variables)
+
+    def model(self) -> Server:
+        """The scripted model server."""
+        return self.serve("model", [sys.executable, "-m", "tests.fakes.scripted_model"], path="/v1/models")
+
+    def serve(self, name: str, argv: Sequence[str], *, path: str, **variables: str) -> Server:
+        """Any program that takes `--port` and answers a GET of `path` with 200 when it is ready."""
+        port = free_port()
+        return self._start(name, [*argv, "--port", str(port)], port, path, plain_environment(**variables))
+
+    def _variables(self, urls: DatabaseUrls) -> dict[str, str]:
+        return {
+            "COLLOQUY_DATA_DIR": str(self.folder),
+            "COLLOQUY_DATABASE_URL": urls.api,
+            "COLLOQUY_AGENT_DATABASE_URL": urls.agent,
+            "COLLOQUY_REDIS_URL": self.valkey.url(),
+            "COLLOQUY_SECRET_KEY": self.credentials.secret_key,
+            "COLLOQUY_SERVICE_KEY": self.credentials.service_key,
+        }
+
+    def _service(self, name: str, argv: Sequence[str], port_variable: str, variables: Mapping[str, str]) -> Server:
+        port = free_port()
+        environment = plain_environment(**{**variables, port_variable: str(port)})
+        return self._start(name, argv, port, "/health/ready", environment)
+
+    def _start(self, name: str, argv: Sequence[str], port: int, path: str, environment: Mapping[str, str]) -> Server:
+        log_path = self.folder / "logs" / f"{name}-{port}.log"
+        log = open_log(log_path)
+        try:
+            process = processes.spawn(argv, env=environment, output=log)
+        finally:
+            os.close(log)
+        self._exits.callback(processes.stop, process, [(signal.SIGTERM, 10.0)])
+        _wait_until_ready(process, port, path, log_path)
+        return Server(process.pid, port)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, log_path: Path) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not answers(port, path):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise DidNotStart(f"{log_path.name}: {last_lines(log_path, 5)}")
+        time.sleep(0.05)
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a GET of `path` is answered with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

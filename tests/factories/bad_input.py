@@ -1,0 +1,202 @@
+"""What nobody should send: bodies, fields, addresses and headers, made for any operation of a document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.factories.operations import FORM_BODY, JSON_BODY, Operation
+
+NUL = "a\x00b"
+SURROGATE = "a\ud800b"
+MEBIBYTE = 1024 * 1024
+MARK = "do-not-echo-this"
+"""Stands in what is sent, and must not stand in what is answered."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A request that must be refused (`refused`), or at least survived with an orderly answer."""
+
+    name: str
+    content: bytes = b""
+    content_type: str | None = JSON_BODY
+    refused: bool = True
+    params: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    async def send(self, client: httpx.AsyncClient, operation: Operation, url: str, credential: dict[str, str]) -> Any:
+        headers: list[tuple[bytes, bytes]] = [(name.encode(), value.encode()) for name, value in credential.items()]
+        headers.extend(self.headers)
+        if self.content_type is not None and self.content:
+            headers.append((b"Content-Type", self.content_type.encode()))
+        address = f"{url}?{self.params}" if self.params else url
+        return await client.request(operation.method, address, content=self.content, headers=headers)
+
+
+def check_answer(answer: httpx.Response, attempt: Attempt, operation: Operation) -> None:
+    """No 5xx, no echo, and every refusal a complete problem document."""
+    where = f"{operation}, {attempt.name}: {answer.status_code} {answer.text[:300]}"
+    assert answer.status_code < 500, where
+    if attempt.refused:
+        assert answer.status_code >= 400, where
+    if answer.status_code < 400:
+        return
+    assert len(answer.content) < 20_000, f"{operation}, {attempt.name}: the refusal has {len(answer.content)} bytes"
+    assert MARK not in answer.text, where
+    assert answer.headers["content-type"] == "application/problem+json", where
+    document = answer.json()
+    assert set(document) - {"errors"} == {"type", "title", "status", "detail", "code", "request_id"}, where
+    assert document["status"] == answer.status_code, where
+    assert document["request_id"] == answer.headers["x-request-id"], where
+    if answer.status_code == 422 and document["code"] == "validation-failed":
+        assert document["errors"], where
+        assert all(set(error) == {"loc", "msg", "type"} for error in document["errors"]), where
+
+
+def bad_bodies(operation: Operation) -> Iterator[Attempt]:
+    """Bodies that are no object, no JSON, no UTF-8, too large or too deep."""
+    good = json.dumps(operation.body_example()).encode()
+    for name, content in {
+        "empty": b"",
+        "spaces": b"   ",
+        "cut off": good[:-1],
+        "null": b"null",
+        "a number": b"1",
+        "a string": json.dumps(MARK).encode(),
+        "an array": b"[]",
+        "the object in an array": b"[" + good + b"]",
+        "NaN": b"NaN",
+        "infinity": b"-Infinity",
+        "invalid UTF-8": b'{"\xff\xfe": "\xc3\x28"}',
+        "deep arrays": b"[" * 100_000,
+        "deep objects": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        "a huge number": b"9" * 5_000,
+        "a byte order mark alone": b"\xef\xbb\xbf",
+    }.items():
+        yield Attempt(f"body: {name}", content)
+    large = dict.fromkeys((f"field{number}" for number in range(20_000)), MARK * 3)
+    yield Attempt("body: a mebibyte of unknown fields", json.dumps(large).encode()[:-1].ljust(MEBIBYTE) + b"}")
+    text = {**operation.body_example(), "content": "x" * MEBIBYTE}
+    yield Attempt("body: a mebibyte of text", json.dumps(text).encode())
+    for kind in ("text/plain", "application/xml", "multipart/form-data; boundary=x", "multipart/form-data", "nonsense"):
+        yield Attempt(f"body: sent as {kind}", good, kind)
+    yield Attempt("body: sent without a type", good, None)
+    yield Attempt("body: UTF-16", good.decode().encode("utf-16"), refused=False)
+    doubled = b"{" + good[1:-1] + b"," + good[1:-1] + b"}"
+    yield Attempt("body: every field twice", doubled, refused=False)
+
+
+def bad_fields(operation: Operation) -> Iterator[Attempt]:
+    """The documented example with one thing wrong."""
+    example = operation.body_example()
+    schema = operation.body_schema
+    assert schema["additionalProperties"] is False, f"{operation} takes fields that it does not name"
+    for name in ("is_admin", "id", "owner_id", "created_at", "__proto__", "x" * 100_000, "", NUL, SURROGATE):
+        yield _changed(f"unknown field {name[:20]!r}", example, {name: MARK})
+    for name in schema.get("required", ()):
+        yield Attempt(f"without {name}", json.dumps({key: example[key] for key in example if key != name}).encode())
+    for name, declared in schema["properties"].items():
+        for title, value in _wrong_values(operation, declared).items():
+            yield _changed(f"{name}: {title}", example, {name: value})
+        for title, value in {"empty": "", "null": None, "true": True, "small": -1, "large": 10**30}.items():
+            yield _changed(f"{name}: {title}", example, {name: value}, refused=False)
+        for title, raw in {"infinity": b"Infinity", "1e999": b"1e999", "many digits": b"9" * 5_000}.items():
+            key = json.dumps(name).encode()
+            rest = json.dumps({other: example[other] for other in example if other != name}).encode()[1:]
+            comma = b"," if len(example) > (name in example) else b""
+            yield Attempt(f"{name}: {title}", b"{" + key + b":" + raw + comma + rest)
+
+
+def _changed(title: str, example: dict[str, Any], change: dict[str, Any], *, refused: bool = True) -> Attempt:
+    return Attempt(title, json.dumps({**example, **change}).encode(), refused=refused)
+
+
+def _wrong_values(operation: Operation, declared: dict[str, Any]) -> dict[str, Any]:
+    """Values that no field of this type may take. Text that cannot be stored is wrong everywhere."""
+    types = _types(operation, declared)
+    deep: Any = MARK
+    for _ in range(40):
+        deep = {"a": [deep]}
+    wrong: dict[str, Any] = {
+        "NUL": NUL,
+        "lone surrogate": SURROGATE,
+        "NUL inside": {"a": [{"b": NUL}]},
+        "NUL in a key": {NUL: 1},
+        "surrogate in a key": {"a": {SURROGATE: 1}},
+        "deep": deep,
+        "a large object": {"key": "x" * 20_000},
+        "a number in an array": [1.5],
+        "a long text": "x" * 200_000,
+    }
+    if "array" not in types:
+        wrong["an array"] = [MARK]
+    if "object" not in types:
+        wrong["an object"] = {"key": MARK}
+    if "string" in types and "number" not in types and "integer" not in types:
+        wrong["a number"] = 1.5
+    return wrong
+
+
+def _types(operation: Operation, declared: dict[str, Any]) -> set[str]:
+    schema = operation.resolve(declared)
+    found = {schema["type"]} if "type" in schema else set()
+    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        found |= _types(operation, branch)
+    return found
+
+
+def bad_forms(operation: Operation) -> Iterator[Attempt]:
+    """For a body that is a form."""
+    good = httpx.QueryParams(operation.body_example())
+    for name in good:
+        for title, value in {"NUL": "a%00b", "long": "x" * 5_000}.items():
+            content = str(good.remove(name)) + f"&{name}={value}"
+            yield Attempt(f"form: {name} is {title}", content.encode(), FORM_BODY)
+        part = f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\n\r\n{MARK}\r\n--x--\r\n'
+        yield Attempt(f"form: {name} is a file", part.encode(), "multipart/form-data; boundary=x")
+        for title, value in {"no UTF-8": "%ff%fe", "a surrogate": "a%ED%A0%80b", "empty": "", "cut off": "%"}.items():
+            content = str(good.remove(name)) + f"&{name}={value}"
+            yield Attempt(f"form: {name} is {title}", content.encode(), FORM_BODY, refused=name != "grant_type")
+    for title, content in {"empty": b"", "no form": b"\xff\x00=\xfe", "many fields": b"a=b&" * 20_000}.items():
+        yield Attempt(f"form: {title}", content, FORM_BODY)
+    yield Attempt("form: JSON", json.dumps(operation.body_example()).encode())
+    yield Attempt("form: a mebibyte", b"username=" + b"x" * MEBIBYTE, FORM_BODY)
+    yield Attempt("form: multipart without a boundary", b"x", "multipart/form-data")
+    yield Attempt("form: multipart cut off", b"--x\r\nContent-Dis", "multipart/form-data; boundary=x")
+
+
+_PARAMETER_VALUES = ("%00", "a%00b", "%ff%fe", "a%ED%A0%80b", "", "-1", "1.5", "NaN", "9" * 40, "x" * 20_000, "%", "٣", "[]")
+
+
+def bad_parameters(operation: Operation) -> Iterator[Attempt]:
+    for parameter in operation.parameters("query"):
+        name = parameter["name"]
+        types = _types(operation, parameter["schema"])
+        for value in _PARAMETER_VALUES:
+            refused = "%00" in value or ("integer" in types and value != "٣")
+            yield Attempt(f"?{name}={value[:20]}", params=f"{name}={value}", refused=refused)
+    yield Attempt("a NUL in an unknown parameter", params="unknown=%00")
+    yield Attempt("ten thousand parameters", params="a=b&" * 10_000, refused=False)
+
+
+_HEADER_VALUES = (b"", b" ", b"\xff\xfe", b"\x00", b"x" * 5_000, b"-1", b"1e3", b"9" * 18, b"9" * 20, "٣".encode())
+
+
+def bad_headers(operation: Operation) -> Iterator[Attempt]:
+    for parameter in operation.parameters("header"):
+        for value in _HEADER_VALUES:
+            header = (parameter["name"].encode(), value)
+            yield Attempt(f"{parameter['name']}: {value[:20]!r}", headers=(header,), refused=False)
+    for value in _HEADER_VALUES:
+        yield Attempt(f"X-Request-ID: {value[:20]!r}", headers=((b"X-Request-ID", value),), refused=False)
+
+
+MALFORMED_IDS = (
+    "x", "0", "null", "-1", "1e3", MARK, "%ff%fe", "a%ED%A0%80b", "x" * 5_000, "٣" * 36, "0198f3a2-c4e1-7d0c-8f3e",
+    "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6g", "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f0", "%20", "a b", "'%20OR%201=1",
+)  # fmt: skip

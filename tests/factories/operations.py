@@ -1,0 +1,115 @@
+"""Every operation of an OpenAPI document, ready to be called: for walks that no new route can escape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+Json = dict[str, Any]
+
+JSON_BODY = "application/json"
+FORM_BODY = "application/x-www-form-urlencoded"
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+class NotKnownHow(AssertionError):
+    """A walk met an operation that it cannot call. Teach it: a route that is skipped is a route that is not tested."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method on one path, with the document that says what it takes."""
+
+    id: str
+    method: str
+    path: str
+    spec: Json
+    document: Json
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.method} {self.path})"
+
+    @property
+    def is_public(self) -> bool:
+        return self.spec["security"] == []
+
+    @property
+    def security(self) -> set[str]:
+        """Names of the schemes, any of which lets a caller in."""
+        return {name for requirement in self.spec["security"] for name in requirement}
+
+    @property
+    def path_parameters(self) -> list[str]:
+        return _PLACEHOLDER.findall(self.path)
+
+    def parameters(self, place: str) -> list[Json]:
+        """What it takes in `query`, `header` or `path`."""
+        return [found for found in self.spec.get("parameters", []) if found["in"] == place]
+
+    @property
+    def takes_idempotency_key(self) -> bool:
+        return any(found["name"] == "Idempotency-Key" for found in self.parameters("header"))
+
+    @property
+    def body_type(self) -> str | None:
+        content = self.spec.get("requestBody", {}).get("content", {})
+        return next(iter(content), None)
+
+    @property
+    def body_schema(self) -> Json:
+        """The schema of the body, its references followed; empty where it takes none."""
+        kind = self.body_type
+        return {} if kind is None else self.resolve(self.spec["requestBody"]["content"][kind]["schema"])
+
+    def body_example(self) -> Any:
+        """The documented example of the body, a new one each time; None where it takes none."""
+        if self.body_type is None:
+            return None
+        if "example" not in self.body_schema:
+            raise NotKnownHow(f"{self} takes a body, and documents no example of one")
+        return dict(self.body_schema["example"])
+
+    def resolve(self, schema: Json) -> Json:
+        while "$ref" in schema:
+            found: Any = self.document
+            for part in schema["$ref"].removeprefix("#/").split("/"):
+                found = found[part]
+            schema = found
+        return schema
+
+    def url(self, values: Mapping[str, str]) -> str:
+        """The path, filled. Raises `NotKnownHow` for a parameter without a value."""
+        missing = [name for name in self.path_parameters if name not in values]
+        missing += [found["name"] for found in self.parameters("query") + self.parameters("header") if found["required"]]
+        if missing:
+            raise NotKnownHow(f"{self} needs {missing}, and this walk has no value for it")
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], self.path)
+
+    async def call(
+        self,
+        client: httpx.AsyncClient,
+        values: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """As the document says, with its own example for a body."""
+        body = self.body_example()
+        sent: dict[str, Any] = {"data": body} if self.body_type == FORM_BODY else {"json": body}
+        if body is None:
+            sent = {}
+        return await client.request(self.method, self.url(values), headers=headers, params=params, **sent)
+
+
+def operations_of(document: Json) -> list[Operation]:
+    return [
+        Operation(spec["operationId"], method.upper(), path, spec, document)
+        for path, item in document["paths"].items()
+        for method, spec in item.items()
+        if method in _METHODS
+    ]

@@ -1,0 +1,134 @@
+"""An agent service that a test writes the lines for, behind the HTTP transport of the chat API's client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+import httpx
+
+from shared.contracts.chat import (
+    ChatEvent,
+    ChatRequest,
+    DeltaEvent,
+    DoneEvent,
+    ErrorEvent,
+    FinishReason,
+    Provider,
+    Usage,
+    UsageEvent,
+)
+from shared.problems import ProblemDocument
+
+USAGE = Usage(prompt_tokens=7, completion_tokens=5, total_tokens=12)
+DONE = DoneEvent(
+    finish_reason=FinishReason.STOP, provider=Provider.LOCAL, model="scripted", latency_ms=21, time_to_first_token_ms=3
+)
+
+Script = Callable[[ChatRequest], AsyncGenerator[ChatEvent, None]]
+
+
+async def echo(request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+    """Says back what was said last, in two deltas."""
+    for piece in ("You said: ", request.messages[-1].content):
+        yield DeltaEvent(text=piece)
+    yield UsageEvent(usage=USAGE)
+    yield DONE
+
+
+def saying(*pieces: str) -> Script:
+    async def script(_: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        for piece in pieces:
+            yield DeltaEvent(text=piece)
+        yield UsageEvent(usage=USAGE)
+        yield DONE
+
+    return script
+
+
+def failing(problem: ProblemDocument, *pieces: str) -> Script:
+    """Says the pieces, then reports a problem."""
+
+    async def script(_: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        for piece in pieces:
+            yield DeltaEvent(text=piece)
+        yield ErrorEvent(problem=problem)
+
+    return script
+
+
+def breaking_off(*pieces: str) -> Script:
+    """Says the pieces, then the connection breaks."""
+
+    async def script(_: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        for piece in pieces:
+            yield DeltaEvent(text=piece)
+        raise httpx.ReadError("the agent died")
+
+    return script
+
+
+class Gate:
+    """A turn that says its first piece, then waits until the test opens the gate."""
+
+    def __init__(self, first: str = "So", rest: str = " far.") -> None:
+        self.opened = asyncio.Event()
+        self.reached = asyncio.Event()
+        self._first = first
+        self._rest = rest
+
+    async def __call__(self, _: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        if self._first:
+            yield DeltaEvent(text=self._first)
+        self.reached.set()
+        await self.opened.wait()
+        yield DeltaEvent(text=self._rest)
+        yield UsageEvent(usage=USAGE)
+        yield DONE
+
+
+class ScriptedAgent(httpx.AsyncBaseTransport):
+    """`script` answers every turn, unless `next_scripts` holds one for the next.
+
+    `requests` are the turns that were asked for; `abandoned` counts those whose reader closed them early.
+    """
+
+    def __init__(self) -> None:
+        self.script: Script = echo
+        self.next_scripts: list[Script] = []
+        self.requests: list[ChatRequest] = []
+        self.headers: list[httpx.Headers] = []
+        self.refusals: list[httpx.Response | httpx.TransportError] = []
+        self.abandoned = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/health/live":
+            return httpx.Response(200, json={"status": "ok"})
+        body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]  # always async here
+        self.requests.append(ChatRequest.model_validate_json(body))
+        self.headers.append(request.headers)
+        if self.refusals:
+            refusal = self.refusals.pop(0)
+            if isinstance(refusal, httpx.TransportError):
+                raise refusal
+            return refusal
+        script = self.next_scripts.pop(0) if self.next_scripts else self.script
+        stream = _Frames(script(self.requests[-1]), self)
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=stream)
+
+
+class _Frames(httpx.AsyncByteStream):
+    def __init__(self, events: AsyncGenerator[ChatEvent, None], agent: ScriptedAgent) -> None:
+        self._events = events
+        self._agent = agent
+        self._finished = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for event in self._events:
+            yield f"event: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()
+            self._finished = event.type in ("done", "error")
+
+    async def aclose(self) -> None:
+        if not self._finished:
+            self._agent.abandoned += 1
+        await self._events.aclose()

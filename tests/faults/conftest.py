@@ -1,0 +1,58 @@
+"""One cluster for all fault tests of a process: each test leaves it working, and kills only what is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import asyncpg
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.ledger import Ledger
+from tests.faults.person import Person, person
+
+Measured = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def rounds() -> int:
+    """How often each fault is tried: once in CI, more by `make faults`."""
+    return int(os.environ.get("COLLOQUY_FAULT_ROUNDS", "1"))
+
+
+@pytest.fixture(scope="session")
+def whole_cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
+    whole_cluster.check()
+    yield whole_cluster
+    whole_cluster.check()
+
+
+@pytest.fixture
+async def somebody(cluster: Cluster) -> AsyncIterator[Person]:
+    async with person(*cluster.urls) as anybody:
+        yield anybody
+
+
+@pytest.fixture
+async def ledger(cluster: Cluster) -> AsyncIterator[Ledger]:
+    """What PostgreSQL says, whatever the service says."""
+    async with asyncpg.create_pool(cluster.dsn, min_size=0, max_size=4) as pool:
+        yield Ledger(pool)
+
+
+@pytest.fixture
+def measured(capsys: pytest.CaptureFixture[str]) -> Measured:
+    """Print a figure past pytest's capture."""
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {line}", end="", flush=True)  # noqa: T201 - it is for the terminal
+
+    return say

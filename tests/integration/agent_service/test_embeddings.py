@@ -1,0 +1,94 @@
+"""`POST /v1/embeddings` and `GET /v1/models` as OpenAI's clients use them, with the real embedder."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from typing import Any
+
+import httpx
+import pytest
+
+TEXTS = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose by a quarter point."]
+
+
+async def embed(agent: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
+    response = await agent.post("/v1/embeddings", json={"model": "local", **body})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def cosine(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+async def test_similar_texts_are_close(agent: httpx.AsyncClient) -> None:
+    answer = await embed(agent, input=TEXTS)
+    assert [item["index"] for item in answer["data"]] == [0, 1, 2]
+    cat, kitten, rates = (item["embedding"] for item in answer["data"])
+    assert len(cat) == 384
+    assert math.isclose(cosine(cat, cat), 1, abs_tol=1e-5)
+    assert cosine(cat, kitten) > 0.5
+    assert cosine(cat, kitten) > cosine(cat, rates) + 0.3
+    assert answer["model"] == "local:all-MiniLM-L6-v2"
+    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 20
+
+
+async def test_the_company_of_a_text_makes_no_difference(agent: httpx.AsyncClient) -> None:
+    alone = (await embed(agent, input=TEXTS[0]))["data"][0]["embedding"]
+    company = [TEXTS[0], "word " * 400, *["other text"] * 9]
+    together = (await embed(agent, input=company))["data"]
+    assert len(together) == 11
+    assert cosine(alone, together[0]["embedding"]) > 0.98
+
+
+async def test_base64_holds_the_same_floats(agent: httpx.AsyncClient) -> None:
+    plain = (await embed(agent, input=TEXTS[0], encoding_format="float"))["data"][0]["embedding"]
+    encoded = (await embed(agent, input=TEXTS[0], encoding_format="base64", model="local:all-MiniLM-L6-v2"))["data"]
+    floats = struct.unpack("<384f", base64.b64decode(encoded[0]["embedding"]))
+    assert list(floats) == pytest.approx(plain, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({}, 400, "model"),
+        ({"model": "local"}, 400, "input"),
+        ({"model": "local", "input": ""}, 400, "input"),
+        ({"model": "local", "input": []}, 400, "input"),
+        ({"model": "local", "input": [""]}, 400, "input"),
+        ({"model": "local", "input": [1, 2, 3]}, 400, "input"),
+        ({"model": "local", "input": ["x"] * 2049}, 400, "input"),
+        ({"model": "local", "input": "a\x00b"}, 400, None),
+        ({"model": "local", "input": "x", "dimensions": 12}, 400, "dimensions"),
+        ({"model": "local", "input": "x", "encoding_format": "hex"}, 400, "encoding_format"),
+        ({"model": "local", "input": "x", "surprise": 1}, 400, "surprise"),
+        ({"model": "text-embedding-3-small", "input": "x"}, 404, "model"),
+    ],
+)
+async def test_errors_take_openais_shape(
+    agent: httpx.AsyncClient, body: dict[str, Any], status: int, param: str | None
+) -> None:
+    response = await agent.post("/v1/embeddings", json=body)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    if param is not None:
+        assert error["param"] == param
+
+
+async def test_lists_what_is_configured(agent: httpx.AsyncClient) -> None:
+    listed = (await agent.get("/v1/models")).json()
+    names = [item["id"] for item in listed["data"]]
+    assert "openai:gpt-4o-mini" in names
+    assert "local:all-MiniLM-L6-v2" in names
+    providers = (await agent.get("/v1/providers")).json()
+    assert providers["default"] == "openai"
+    assert {item["provider"]: item["configured"] for item in providers["items"]} == {
+        "google_genai": True,
+        "openai": True,
+        "local": True,
+    }

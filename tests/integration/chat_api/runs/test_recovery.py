@@ -1,0 +1,171 @@
+"""Runs whose process died: found by their lease, and ended or answered by another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from tests.factories.chat import ChatApi, Person, chat_api, joined_text
+from tests.fakes.agent import Gate, saying
+from tests.stores import Database
+
+LEASE = {"run_lease_seconds": 0.6, "run_heartbeat_seconds": 0.1, "run_poll_seconds": 0.1, "shutdown_seconds": 0.4}
+
+
+@pytest.fixture
+async def two(clean_database: Database, redis_url: str) -> AsyncIterator[tuple[ChatApi, ChatApi]]:
+    async with (
+        chat_api(clean_database.api_url, redis_url, **LEASE) as dying,
+        chat_api(clean_database.api_url, redis_url, **LEASE) as living,
+    ):
+        yield dying, living
+
+
+async def go_silent(chat: ChatApi) -> None:
+    """What kill -9 looks like from outside: no heartbeat, no writes, connections to the agent closed."""
+    engine = chat.engine
+    for task in engine._tasks:  # noqa: SLF001 - there is no public way to die
+        task.cancel()
+    engine.streams._pump.cancel()  # type: ignore[union-attr]  # noqa: SLF001
+    for active in engine.executor._active.values():  # noqa: SLF001
+        active.interrupt = lambda reason: None  # type: ignore[method-assign]
+
+
+async def test_a_run_that_had_spoken_fails_with_its_text_kept(two: tuple[ChatApi, ChatApi]) -> None:
+    dying, living = two
+    ann = await dying.person()
+    gate = Gate(first="As I was say")
+    dying.agent.script = gate
+    session = await dying.session(ann)
+    run_id = (await dying.send_async(ann, session))["run"]["id"]
+    await gate.reached.wait()
+    await asyncio.sleep(0.05)
+    await go_silent(dying)
+    run = await living.run_ended(ann, run_id, within=3)
+    assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
+    reply = (await living.history(ann, session))[1]
+    assert (reply["status"], reply["content"]) == ("failed", "As I was say")
+    events = await living.events(ann, run_id)
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    assert joined_text(events) == "As I was say"
+    assert [event.type for event in events[-2:]] == ["message.updated", "run.failed"]
+
+
+async def test_a_run_that_had_said_nothing_is_answered_by_another(two: tuple[ChatApi, ChatApi]) -> None:
+    dying, living = two
+    ann = await dying.person()
+    gate = Gate(first="")
+    dying.agent.script = gate
+    living.agent.script = saying("Here", " I am.")
+    session = await dying.session(ann)
+    run_id = (await dying.send_async(ann, session))["run"]["id"]
+    await gate.reached.wait()
+    await go_silent(dying)
+    assert (await living.run_ended(ann, run_id, within=3))["status"] == "completed"
+    history = await living.history(ann, session)
+    assert [message["content"] for message in history] == ["Hello", "Here I am."]
+    events = await living.events(ann, run_id)
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    assert [event.type for event in events].count("run.started") == 1
+    gate.opened.set()
+    await asyncio.sleep(0.1)
+    assert (await living.history(ann, session)) == history
+
+
+async def test_a_process_that_comes_back_late_writes_nothing(two: tuple[ChatApi, ChatApi]) -> None:
+    dying, living = two
+    ann = await dying.person()
+    gate = Gate(first="Early", rest=" and late")
+    dying.agent.script = gate
+    session = await dying.session(ann)
+    run_id = (await dying.send_async(ann, session))["run"]["id"]
+    await gate.reached.wait()
+    await asyncio.sleep(0.05)
+    await go_silent(dying)
+    await living.run_ended(ann, run_id, within=3)
+    gate.opened.set()
+    await asyncio.sleep(0.2)
+    reply = (await living.history(ann, session))[1]
+    assert (reply["status"], reply["content"]) == ("failed", "Early")
+    assert joined_text(await living.events(ann, run_id)) == "Early"
+
+
+async def test_a_waiting_run_that_nobody_knows_of_is_started(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann, reply_policy="never")
+    body = await chat.said(ann, session, "Anybody there?")
+    await chat.rows(
+        "INSERT INTO chat.runs (session_id, id, trigger_message_id, created_at)"
+        " VALUES ($1, gen_random_uuid(), $2, now() - interval '5 seconds')",
+        UUID(session["id"]),
+        UUID(body["message"]["id"]),
+    )
+    await chat.engine.recovery.recover()
+    async with asyncio.timeout(3):
+        while len(await chat.history(ann, session)) < 2 or chat.engine.executor.active_count:
+            await asyncio.sleep(0.01)
+    assert (await chat.history(ann, session))[1]["content"] == "You said: Anybody there?"
+
+
+async def test_a_run_that_never_gets_to_speak_fails_after_its_attempts(clean_database: Database) -> None:
+    async with chat_api(clean_database.api_url, None, **LEASE) as chat:
+        ann = await chat.person()
+        session = await chat.session(ann, reply_policy="never")
+        body = await chat.said(ann, session)
+        reply_id, run_id = UUID(int=1), UUID(int=2)
+        await chat.rows(
+            "INSERT INTO chat.messages (session_id, seq, id, role, content, status)"
+            " VALUES ($1, 2, $2, 'assistant', '', 'streaming')",
+            UUID(session["id"]),
+            reply_id,
+        )
+        await chat.rows(
+            "INSERT INTO chat.runs (session_id, id, trigger_message_id, reply_message_id, status, attempt,"
+            " lease_owner, lease_expires_at) VALUES ($1, $2, $3, $4, 'running', 3, 'gone', now())",
+            UUID(session["id"]),
+            run_id,
+            UUID(body["message"]["id"]),
+            reply_id,
+        )
+        run = await chat.run_ended(ann, str(run_id), within=3)
+        assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
+        assert chat.agent.requests == []
+
+
+async def test_what_was_said_is_stored_while_the_run_goes_on(clean_database: Database) -> None:
+    async with chat_api(clean_database.api_url, None, **LEASE) as chat:
+        ann = await chat.person()
+        gate = Gate(first="Checkpoint")
+        chat.agent.script = gate
+        session = await chat.session(ann)
+        await chat.send_async(ann, session)
+        await gate.reached.wait()
+        async with asyncio.timeout(2):
+            while (await chat.history(ann, session))[1]["content"] != "Checkpoint":
+                await asyncio.sleep(0.02)
+        assert (await chat.history(ann, session))[1]["status"] == "streaming"
+        gate.opened.set()
+
+
+async def test_stopping_gives_an_unspoken_run_back_and_closes_a_spoken_one(
+    clean_database: Database, redis_url: str
+) -> None:
+    settings = {"shutdown_seconds": 0.4}
+    async with chat_api(clean_database.api_url, redis_url, **settings) as stopping:
+        ann = await stopping.person()
+        silent, spoken = await stopping.session(ann), await stopping.session(ann)
+        quiet, loud = Gate(first=""), Gate(first="Half")
+        stopping.agent.next_scripts = [quiet, loud]
+        given_back = (await stopping.send_async(ann, silent))["run"]["id"]
+        await quiet.reached.wait()
+        closed = (await stopping.send_async(ann, spoken))["run"]["id"]
+        await loud.reached.wait()
+        await asyncio.sleep(0.02)
+    async with chat_api(clean_database.api_url, redis_url) as next_process:
+        ann = Person(ann.id, ann.username, ann.headers)
+        assert (await next_process.run_ended(ann, given_back))["status"] == "completed"
+        run = await next_process.run(ann, closed)
+        assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
+        assert (await next_process.history(ann, spoken))[1]["content"] == "Half"

@@ -1,0 +1,256 @@
+"""Whatever is sent to any route, the answer is orderly: a problem document, never a fault of ours, never an echo."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from chat_api.kit.models import new_id
+from shared.security import ServiceName, TokenKind, TokenSigner, service_signer
+from tests.factories.bad_input import (
+    MALFORMED_IDS,
+    MARK,
+    Attempt,
+    bad_bodies,
+    bad_fields,
+    bad_forms,
+    bad_headers,
+    bad_parameters,
+    check_answer,
+)
+from tests.factories.chat import API, ChatApi, Person
+from tests.factories.operations import FORM_BODY, JSON_BODY, Operation, operations_of
+
+BODIES_THAT_MAY_BE_LEFT_OUT: set[str] = set()
+"""Operations whose body is optional. None is, so far."""
+
+
+async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
+    session = await chat.session(person)
+    said = await chat.said(person, session)
+    made = await chat.client.post(
+        f"{API}/api-keys", json={"name": "a key", "scopes": ["chat:read"]}, headers=person.headers
+    )
+    return {
+        "session_id": session["id"],
+        "message_id": said["message"]["id"],
+        "run_id": said["run"]["id"],
+        "key_id": made.json()["id"],
+    }
+
+
+def credential(chat: ChatApi, person: Person, operation: Operation) -> dict[str, str]:
+    """Whatever opens the route, so that the input itself is what is refused."""
+    if operation.security == {"ServiceToken"}:
+        signer = service_signer(
+            chat.settings.service_key.get_secret_value(),
+            issuer=ServiceName.AGENT_SERVICE,
+            audience=ServiceName.CHAT_API,
+        )
+        return {"Authorization": f"Bearer {signer.mint('agent_service')}"}
+    return {} if operation.is_public else person.headers
+
+
+async def try_all(
+    chat: ChatApi, person: Person, attempts: Callable[[Operation], Iterator[Attempt]], *, body_type: str | None = None
+) -> int:
+    values = await a_conversation(chat, person)
+    tried = 0
+    for operation in operations_of(chat.app.openapi()):
+        if body_type is not None and operation.body_type != body_type:
+            continue
+        for attempt in attempts(operation):
+            headers = credential(chat, person, operation)
+            answer = await attempt.send(chat.client, operation, operation.url(values), headers)
+            check_answer(answer, attempt, operation)
+            tried += 1
+    return tried
+
+
+async def test_bodies_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
+    assert await try_all(chat, ann, bad_bodies, body_type=JSON_BODY) > 200
+
+
+async def test_fields_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
+    assert await try_all(chat, ann, bad_fields, body_type=JSON_BODY) > 400
+
+
+async def test_forms_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
+    assert await try_all(chat, ann, bad_forms, body_type=FORM_BODY) > 15
+
+
+async def test_queries_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
+    def without_deleting(operation: Operation) -> Iterator[Attempt]:
+        # What deletes would take the ground from the others.
+        if operation.method == "GET":
+            yield from bad_parameters(operation)
+
+    assert await try_all(chat, ann, without_deleting) > 150
+
+
+async def test_headers_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
+    def without_deleting(operation: Operation) -> Iterator[Attempt]:
+        if operation.method == "GET":
+            yield from bad_headers(operation)
+            return
+        body = operation.body_example()
+        if operation.takes_idempotency_key:
+            content = b"" if body is None else json.dumps(body).encode()
+            for attempt in bad_headers(operation):
+                yield Attempt(attempt.name, content, headers=attempt.headers, refused=False)
+
+    assert await try_all(chat, ann, without_deleting) > 150
+
+
+async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
+    values = await a_conversation(chat, ann)
+    for operation in operations_of(chat.app.openapi()):
+        for name in operation.path_parameters:
+            for wrong in MALFORMED_IDS:
+                url = operation.url({**values, name: wrong})
+                attempt = Attempt(f"{name} is {wrong[:40]!r}")
+                answer = await attempt.send(chat.client, operation, url, credential(chat, ann, operation))
+                check_answer(answer, attempt, operation)
+                assert answer.status_code == 422, f"{operation}, {wrong!r}: {answer.text}"
+            nul = await chat.client.request(operation.method, operation.url({**values, name: "a%00b"}))
+            assert nul.status_code == 400, str(operation)
+
+
+async def test_ids_of_nothing(chat: ChatApi, ann: Person) -> None:
+    values = await a_conversation(chat, ann)
+    for operation in operations_of(chat.app.openapi()):
+        for name in operation.path_parameters:
+            for unknown in (str(uuid4()), str(new_id()), uuid4().hex, uuid4().urn, "0" * 32, "F" * 32):
+                answer = await operation.call(
+                    chat.client, {**values, name: unknown}, headers=credential(chat, ann, operation)
+                )
+                check_answer(answer, Attempt(f"{name} is {unknown}"), operation)
+                assert answer.status_code == 404, f"{operation}, {unknown}: {answer.text}"
+
+
+async def test_an_id_of_another_kind_is_an_id_of_nothing(chat: ChatApi, ann: Person) -> None:
+    values = await a_conversation(chat, ann)
+    shuffled = {
+        "session_id": values["message_id"],
+        "message_id": values["run_id"],
+        "run_id": values["session_id"],
+        "key_id": values["session_id"],
+    }
+    for operation in operations_of(chat.app.openapi()):
+        for name in operation.path_parameters:
+            answer = await operation.call(
+                chat.client, {**values, name: shuffled[name]}, headers=credential(chat, ann, operation)
+            )
+            assert answer.status_code == 404, f"{operation}: {answer.text}"
+
+
+def _part(value: Any) -> str:
+    return base64.urlsafe_b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).decode().rstrip("=")
+
+
+def _signed(header: Any, claims: Any, key: str) -> str:
+    text = f"{_part(header)}.{_part(claims)}"
+    return f"{text}.{_part(hmac.new(key.encode(), text.encode(), hashlib.sha256).digest())}"
+
+
+def wrong_credentials(chat: ChatApi, person: Person) -> dict[str, bytes]:
+    """Authorization headers that must open nothing."""
+    key = chat.settings.secret_key.get_secret_value()
+    service_key = chat.settings.service_key.get_secret_value()
+    now = chat.clock.now().timestamp()
+    claims = {
+        "iss": "colloquy", "aud": "colloquy", "sub": str(person.id), "typ": "access", "iat": int(now) - 10,
+        "exp": int(now) + 900, "jti": "0123456789abcdef",
+    }  # fmt: skip
+    head = {"alg": "HS256", "typ": "JWT"}
+    good = person.headers["Authorization"].removeprefix("Bearer ")
+    service = service_signer(service_key, issuer=ServiceName.AGENT_SERVICE, audience=ServiceName.CHAT_API)
+    to_the_agent = service_signer(service_key, issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE)
+    expired = TokenSigner(
+        key,
+        kind=TokenKind.ACCESS,
+        issuer="colloquy",
+        audience="colloquy",
+        lifetime=timedelta(minutes=1),
+        now=lambda: now - 61,
+    )
+    tokens = {
+        "expired": expired.mint(str(person.id)),
+        "forged": _signed(head, claims, "another key that is also long enough to sign with"),
+        "signed with the service key": _signed(head, claims, service_key),
+        "alg none": f"{_part({**head, 'alg': 'none'})}.{_part(claims)}.",
+        "alg none, signed": _signed({**head, "alg": "none"}, claims, key),
+        "alg HS384": _signed({**head, "alg": "HS384"}, claims, key),
+        "crit": _signed({**head, "crit": ["exp"]}, claims, key),
+        "of the agent": service.mint("agent_service"),
+        "for the agent": to_the_agent.mint(str(person.id)),
+        "wrong kind": _signed(head, {**claims, "typ": "refresh"}, key),
+        "without an end": _signed(head, {name: claims[name] for name in claims if name != "exp"}, key),
+        "of nobody": _signed(head, {**claims, "sub": MARK}, key),
+        "oversized": good + "A" * 5_000,
+        "a megabyte": "A" * 1_000_000,
+        "a refresh token": f"cqr_{uuid4().hex}_{'A' * 43}",
+        "an unknown key": f"cq_{uuid4().hex}_{'A' * 43}",
+        "no key": "cq_",
+        "no token": MARK,
+        "deep": f"{_part(b'[' * 2_500)}.{_part(b'[' * 100)}.x",
+        "NUL": "a\x00b",
+        "no ASCII": "ünïcödé.ünïcödé.ünïcödé",
+    }
+    return {
+        **{name: b"Bearer " + token.encode() for name, token in tokens.items()},
+        "nothing": b"",
+        "a scheme alone": b"Bearer",
+        "no credential": b"Bearer  ",
+        "another scheme": b"Basic " + base64.b64encode(f"{person.username}:{MARK}".encode()),
+        "two tokens": f"Bearer {good}, Bearer {good}".encode(),
+        "no scheme": good.encode(),
+        "no UTF-8": b"Bearer \xff\xfe",
+    }
+
+
+async def test_credentials_that_open_nothing(chat: ChatApi, ann: Person, capsys: pytest.CaptureFixture[str]) -> None:
+    values = await a_conversation(chat, ann)
+    wrong = wrong_credentials(chat, ann)
+    for operation in operations_of(chat.app.openapi()):
+        if operation.is_public or operation.security == {"ServiceToken"}:
+            continue
+        for name, header in wrong.items():
+            answer = await chat.client.request(
+                operation.method,
+                operation.url(values),
+                json=operation.body_example(),
+                headers=[(b"Authorization", header)],
+            )
+            check_answer(answer, Attempt(name), operation)
+            assert answer.status_code == 401, f"{operation}, {name}: {answer.text}"
+            assert answer.headers["www-authenticate"] == "Bearer", f"{operation}, {name}"
+
+    written = "".join(capsys.readouterr())
+    assert "http.request" in written
+    secrets = (header.removeprefix(b"Bearer ").decode(errors="replace") for header in wrong.values())
+    assert not [secret for secret in secrets if len(secret) > 20 and secret in written]
+
+
+async def test_a_wrong_password_is_not_shown_or_logged(chat: ChatApi, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "open-sesame-" + "x" * 300
+    bodies = (
+        ("/auth/token", {"data": {"username": "ann", "password": secret}}),
+        ("/auth/register", {"json": {"email": secret, "username": "ann", "password": secret, "extra": secret}}),
+        ("/auth/refresh", {"json": {"refresh_token": secret}}),
+        ("/auth/logout", {"json": {"refresh_token": [secret]}}),
+    )
+    for path, sent in bodies:
+        answer = await chat.client.post(f"{API}{path}", **sent)  # type: ignore[arg-type]  # keyword by keyword
+        assert answer.status_code == 422, answer.text
+        assert "open-sesame" not in answer.text
+
+    assert "open-sesame" not in "".join(capsys.readouterr())

@@ -1,0 +1,259 @@
+"""No route answers with another person's data, and none can be forgotten: a walk over the whole document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from chat_api.auth.permissions import PublicAccess, is_permission
+from shared.security import ServiceName, service_signer
+from tests.factories.chat import API, ChatApi, Person
+from tests.factories.operations import NotKnownHow, Operation, operations_of
+
+NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html"}
+"""Routes of the framework's: the document itself, and pages that show it."""
+
+TEXT = "The gold is under the oak"
+KEY = "ann-used-this-key"
+STATEMENTS = {
+    "users": "SELECT * FROM chat.users WHERE id = $1",
+    "api_keys": "SELECT id, name, scopes, secret_hash, revoked_at, expires_at FROM chat.api_keys WHERE user_id = $1",
+    "refresh_families": "SELECT * FROM chat.refresh_families WHERE user_id = $1",
+    "idempotency_keys": "SELECT * FROM chat.idempotency_keys WHERE user_id = $1",
+    "sessions": "SELECT * FROM chat.sessions WHERE owner_id = $1",
+    **{
+        table: f"SELECT t.* FROM chat.{table} t JOIN chat.sessions s ON s.id = t.session_id WHERE s.owner_id = $1"
+        for table in ("participants", "messages", "message_revisions", "runs", "session_events")
+    },
+}
+"""All that belongs to a person. A new table has to be added: the test counts them."""
+
+
+@dataclass
+class Belongings:
+    """What one person has, as the values of path parameters, and the words that must not leave it."""
+
+    values: dict[str, str]
+    secrets: list[str]
+
+
+async def belongings(chat: ChatApi, person: Person) -> Belongings:
+    """A session with a message that was edited, its run and reply, and an API key."""
+    session = await chat.session(person, title=f"{TEXT} of {person.username}", tags=[f"tag-{person.username}"])
+    said = await chat.said(person, session, f"{TEXT}, says {person.username}", client_id=KEY)
+    edited = await chat.client.patch(
+        f"{API}/sessions/{session['id']}/messages/{said['message']['id']}",
+        json={"content": f"{TEXT} no more, says {person.username}"},
+        headers=person.headers,
+    )
+    assert edited.status_code == 200, edited.text
+    made = await chat.client.post(
+        f"{API}/api-keys", json={"name": f"key of {person.username}", "scopes": ["chat:read"]}, headers=person.headers
+    )
+    assert made.status_code == 201, made.text
+    values = {
+        "session_id": session["id"],
+        "message_id": said["message"]["id"],
+        "run_id": said["run"]["id"],
+        "key_id": made.json()["id"],
+    }
+    secrets = [*values.values(), said["reply"]["id"], made.json()["key"], f"{person.username}@example.org"]
+    secrets += [f"says {person.username}", f"{TEXT} of {person.username}", f"tag-{person.username}"]
+    return Belongings(values, [*secrets, f"key of {person.username}"])
+
+
+async def stored(chat: ChatApi, person: Person) -> dict[str, list[Any]]:
+    return {
+        table: sorted((tuple(row) for row in await chat.rows(statement, person.id)), key=repr)
+        for table, statement in STATEMENTS.items()
+    }
+
+
+def operations(chat: ChatApi) -> list[Operation]:
+    return operations_of(chat.app.openapi())
+
+
+def assert_problem(answer: httpx.Response, operation: Operation, *expected: int) -> None:
+    assert answer.status_code in expected, f"{operation}: {answer.status_code} {answer.text[:300]}"
+    assert answer.headers["content-type"] == "application/problem+json", str(operation)
+    assert answer.json()["status"] == answer.status_code, str(operation)
+
+
+def used_key(operation: Operation) -> dict[str, str]:
+    return {"Idempotency-Key": f"{KEY}-for-{operation.id}"}
+
+
+def permissions_of(dependant: Dependant) -> Iterator[object]:
+    if is_permission(dependant.call):
+        yield dependant.call
+    for dependency in dependant.dependencies:
+        yield from permissions_of(dependency)
+
+
+def test_every_route_says_who_may_call_it_and_the_document_says_the_same(chat: ChatApi) -> None:
+    documented = {operation.id: operation for operation in operations(chat)}
+
+    for route in iter_route_contexts(chat.app.routes):
+        if not isinstance(route.original_route, APIRoute):
+            assert route.name in NOT_OURS, f"{route.path} is no API route: nothing checks who may call it"
+            continue
+        assert route.name in documented, f"{route.path} is not in the document"
+        permissions = list(permissions_of(route.dependant))
+        assert permissions, f"{route.path} does not say who may call it"
+        is_open = all(isinstance(permission, PublicAccess) for permission in permissions)
+        assert documented[route.name].is_public is is_open, route.path
+
+
+async def test_every_table_is_watched(chat: ChatApi) -> None:
+    rows = await chat.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'chat'")
+
+    assert {row["tablename"] for row in rows} - {"alembic_version", "plans"} == set(STATEMENTS)
+
+
+async def test_nobody_reads_or_changes_what_is_anothers(chat: ChatApi, ann: Person, bob: Person) -> None:
+    hers = await belongings(chat, ann)
+    his = await belongings(chat, bob)
+    walked = [operation for operation in operations(chat) if "Bearer" in operation.security]
+    for operation in walked:
+        # He will use the keys that she used: what is stored under them is hers alone.
+        if operation.takes_idempotency_key:
+            answer = await operation.call(chat.client, hers.values, headers=ann.headers | used_key(operation))
+            assert answer.status_code == 201, f"{operation}: {answer.text}"
+            hers.secrets.append(answer.json().get("id", hers.values["session_id"]))
+    before = await stored(chat, ann)
+
+    for operation in walked:
+        answer = await operation.call(chat.client, hers.values, headers=bob.headers | used_key(operation))
+        for secret in hers.secrets:
+            assert secret not in answer.text, f"{operation} shows {secret!r} to somebody else"
+        assert "Idempotent-Replayed" not in answer.headers, str(operation)
+        if operation.path_parameters:
+            assert_problem(answer, operation, 404)
+        else:
+            assert answer.status_code < 400, f"{operation}: {answer.status_code} {answer.text[:300]}"
+        for name in operation.path_parameters[1:]:
+            # His session with a message of hers, and the other way round.
+            for mixed in ({**his.values, name: hers.values[name]}, {**hers.values, name: his.values[name]}):
+                answer = await operation.call(chat.client, mixed, headers=bob.headers)
+                assert_problem(answer, operation, 404)
+
+    assert await stored(chat, ann) == before
+
+
+async def test_a_cursor_shows_only_what_is_the_callers(chat: ChatApi, ann: Person, bob: Person) -> None:
+    hers = await belongings(chat, ann)
+    await belongings(chat, ann)
+    await belongings(chat, bob)
+    walked = 0
+
+    for operation in operations(chat):
+        if not any(parameter["name"] == "cursor" for parameter in operation.parameters("query")):
+            continue
+        page = await operation.call(chat.client, hers.values, headers=ann.headers, params={"limit": "1"})
+        assert page.status_code == 200, f"{operation}: {page.text}"
+        cursor = page.json()["next_cursor"]
+        assert cursor, f"{operation} has one page only, so there is no cursor to lend"
+        lent = {"cursor": cursor}
+        answer = await operation.call(chat.client, hers.values, headers=bob.headers, params=lent)
+        assert answer.status_code == (404 if operation.path_parameters else 200), f"{operation}: {answer.text}"
+        assert not any(secret in answer.text for secret in hers.secrets), str(operation)
+        walked += 1
+
+    assert walked >= 4
+
+
+async def test_nobody_passes_without_a_credential(chat: ChatApi, ann: Person) -> None:
+    hers = await belongings(chat, ann)
+    before = await stored(chat, ann)
+
+    for operation in operations(chat):
+        if operation.is_public:
+            continue
+        answer = await operation.call(chat.client, hers.values)
+        assert_problem(answer, operation, 401)
+        assert answer.headers["www-authenticate"] == "Bearer", str(operation)
+
+    assert await stored(chat, ann) == before
+
+
+async def test_public_routes_tell_nothing_of_anybody(chat: ChatApi, ann: Person) -> None:
+    hers = await belongings(chat, ann)
+
+    for operation in operations(chat):
+        if not operation.is_public:
+            continue
+        answer = await operation.call(chat.client, hers.values)
+        assert answer.status_code < 500, f"{operation}: {answer.text}"
+        assert not any(secret in answer.text for secret in [*hers.secrets, str(ann.id)]), str(operation)
+
+
+async def test_a_key_opens_only_what_its_scopes_name(chat: ChatApi, ann: Person) -> None:
+    hers = await belongings(chat, ann)
+
+    async def key(*scopes: str) -> dict[str, str]:
+        body = {"name": "small", "scopes": scopes}
+        made = await chat.client.post(f"{API}/api-keys", json=body, headers=ann.headers)
+        return {"Authorization": f"Bearer {made.json()['key']}"}
+
+    elsewhere, reader = await key("agent:invoke"), await key("chat:read")
+    before = await stored(chat, ann)
+    for operation in operations(chat):
+        if operation.is_public or "Bearer" not in operation.security:
+            continue
+        refused = await operation.call(chat.client, hers.values, headers=elsewhere)
+        assert_problem(refused, operation, 403)
+        assert refused.json()["code"] == "insufficient-scope", str(operation)
+        answer = await operation.call(chat.client, hers.values, headers=reader)
+        if operation.method == "GET" and operation.id != "list_api_keys":
+            assert answer.status_code in (200, 204), f"{operation}: {answer.text}"
+        else:
+            assert_problem(answer, operation, 403)
+
+    assert await stored(chat, ann) == before
+
+
+async def test_a_person_is_not_taken_for_a_service(chat: ChatApi, ann: Person) -> None:
+    signer = service_signer(
+        chat.settings.service_key.get_secret_value(), issuer=ServiceName.AGENT_SERVICE, audience=ServiceName.CHAT_API
+    )
+    service = {"Authorization": f"Bearer {signer.mint(ServiceName.AGENT_SERVICE.value)}"}
+    hers = await belongings(chat, ann)
+
+    for operation in operations(chat):
+        if operation.is_public:
+            continue
+        wrong = ann.headers if operation.security == {"ServiceToken"} else service
+        assert_problem(await operation.call(chat.client, hers.values, headers=wrong), operation, 401)
+
+
+async def test_a_member_who_is_not_the_owner_sees_and_may_not_do(chat: ChatApi, ann: Person, bob: Person) -> None:
+    hers = await belongings(chat, ann)
+    await chat.join({"id": hers.values["session_id"]}, bob)
+    before = await stored(chat, ann)
+    owners = {"patch_session", "delete_session", "archive_session", "unarchive_session", "clear_messages"}
+    senders = {"patch_message", "delete_message"}
+    by_id = {operation.id: operation for operation in operations(chat)}
+
+    for name in sorted(owners | senders):
+        answer = await by_id[name].call(chat.client, hers.values, headers=bob.headers)
+        assert_problem(answer, by_id[name], 403)
+
+    assert await stored(chat, ann) == before
+
+
+def test_the_walk_does_not_pass_over_what_it_cannot_fill() -> None:
+    spec: dict[str, Any] = {"operationId": "read_pocket", "security": []}
+    document = {"paths": {"/pockets/{pocket_id}": {"get": spec}}}
+    [operation] = operations_of(document)
+
+    with pytest.raises(NotKnownHow, match="pocket_id"):
+        operation.url({"session_id": str(UUID(int=1))})
+
+

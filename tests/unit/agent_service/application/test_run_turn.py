@@ -1,0 +1,318 @@
+"""The turn: what it measures, retries, cleans, paces, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from agent_service.application.metrics import TurnMetrics
+from agent_service.application.run_turn import ModelDefaults, TurnLimits, TurnRunner
+from agent_service.domain.problems import (
+    ModelRateLimited,
+    ModelRejected,
+    ModelUnavailable,
+)
+from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
+from shared.contracts.chat import (
+    ChatEvent,
+    ChatMessage,
+    ChatRequest,
+    ChatRole,
+    DeltaEvent,
+    DoneEvent,
+    ErrorEvent,
+    FinishReason,
+    ModelChoice,
+    Provider,
+    Usage,
+    UsageEvent,
+)
+
+RUN = UUID("0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f")
+USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+STOP = Finished(FinishReason.STOP)
+FAST = TurnLimits(retry_base=0.001, delta_interval=0.0)
+
+Step = ModelEvent | float | Exception
+"""What the fake does next: say something, wait so many seconds, or fail."""
+
+
+@dataclass
+class FakeModel:
+    """A `ChatModel` that follows one script per call, the last one for ever."""
+
+    scripts: list[list[Step]]
+    calls: list[ModelCall] = field(default_factory=list)
+    closed: int = 0
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
+        self.calls.append(call)
+        try:
+            for step in self.scripts[min(len(self.calls), len(self.scripts)) - 1]:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                else:
+                    yield step
+        finally:
+            self.closed += 1
+
+    async def aclose(self) -> None: ...
+
+
+def runner(model: FakeModel, limits: TurnLimits = FAST) -> TurnRunner:
+    return TurnRunner(
+        {Provider.OPENAI: model},
+        defaults=ModelDefaults(
+            provider=Provider.OPENAI, models={provider: f"{provider.value}-default" for provider in Provider}
+        ),
+        limits=limits,
+        metrics=TurnMetrics(CollectorRegistry()),
+        jitter=lambda: 1.0,
+    )
+
+
+def request(**model: object) -> ChatRequest:
+    return ChatRequest(
+        run_id=RUN, model=ModelChoice.model_validate(model), messages=[ChatMessage(role=ChatRole.USER, content="hi")]
+    )
+
+
+async def events_of(model: FakeModel, limits: TurnLimits = FAST, **choice: object) -> list[ChatEvent]:
+    return [event async for event in runner(model, limits).run(request(**choice))]
+
+
+def text_of(events: list[ChatEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, DeltaEvent))
+
+
+def code_of(event: ChatEvent) -> str:
+    assert isinstance(event, ErrorEvent)
+    return event.problem.code
+
+
+async def test_says_text_usage_and_done_in_this_order() -> None:
+    model = FakeModel([[TextPiece("Hello"), 0.02, TextPiece(" you"), UsageReport(USAGE), STOP]])
+    events = await events_of(model)
+    assert [event.type for event in events] == ["delta", "delta", "usage", "done"]
+    assert text_of(events) == "Hello you"
+    assert events[-2] == UsageEvent(usage=USAGE)
+    done = events[-1]
+    assert isinstance(done, DoneEvent)
+    assert (done.finish_reason, done.provider, done.model) == (FinishReason.STOP, Provider.OPENAI, "openai-default")
+
+
+async def test_measures_from_the_call() -> None:
+    done = (await events_of(FakeModel([[0.05, TextPiece("a"), 0.05, STOP]])))[-1]
+    assert isinstance(done, DoneEvent)
+    assert done.time_to_first_token_ms is not None
+    assert 45 <= done.time_to_first_token_ms < done.latency_ms - 45
+    assert done.latency_ms < 2000
+
+
+async def test_an_answer_without_text_has_no_first_token() -> None:
+    done = (await events_of(FakeModel([[Finished(FinishReason.CONTENT_FILTER)]])))[-1]
+    assert isinstance(done, DoneEvent)
+    assert (done.finish_reason, done.time_to_first_token_ms) == (FinishReason.CONTENT_FILTER, None)
+
+
+async def test_hands_the_request_to_the_model() -> None:
+    model = FakeModel([[STOP]])
+    turn = ChatRequest(
+        run_id=RUN,
+        model=ModelChoice(name="big", temperature=0.5, max_tokens=7),
+        system_prompt="Be brief.",
+        messages=[ChatMessage(role=ChatRole.USER, content="hi", name="ada")],
+    )
+    async for _ in runner(model).run(turn):
+        pass
+    call = model.calls[0]
+    assert (call.model, call.temperature, call.max_tokens, call.system_prompt) == ("big", 0.5, 7, "Be brief.")
+    assert call.lines[0].content == "ada: hi"
+
+
+async def test_the_first_delta_goes_out_at_once_and_later_ones_together() -> None:
+    pieces: list[Step] = [step for number in range(20) for step in (TextPiece(f"{number} "), 0.005)]
+    model = FakeModel([[*pieces, STOP]])
+    events = runner(model, TurnLimits(delta_interval=0.04)).run(request())
+    moments = [(time.perf_counter(), event.text) async for event in events if isinstance(event, DeltaEvent)]
+    assert moments[0][1] == "0 "
+    assert "".join(text for _, text in moments) == "".join(f"{number} " for number in range(20))
+    assert 2 <= len(moments) <= 6
+    gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(moments[:-1])]
+    assert all(gap >= 0.035 for gap in gaps)
+
+
+async def test_waiting_text_goes_out_before_the_end() -> None:
+    model = FakeModel([[TextPiece("a"), 0.01, TextPiece("b"), ModelUnavailable()]])
+    events = await events_of(model, TurnLimits(delta_interval=5.0))
+    assert text_of(events) == "ab"
+    assert code_of(events[-1]) == "model-unavailable"
+
+
+async def test_cleans_text_across_deltas() -> None:
+    model = FakeModel([[TextPiece("a\ud83d"), 0.01, TextPiece("\ude00\x00"), 0.01, TextPiece("\ud83d"), STOP]])
+    assert text_of(await events_of(model)) == "a😀\ufffd\ufffd"
+
+
+async def test_tries_again_before_the_first_token() -> None:
+    model = FakeModel([[ModelUnavailable()], [ModelRateLimited()], [TextPiece("ok"), STOP]])
+    events = await events_of(model)
+    assert [event.type for event in events] == ["delta", "done"]
+    assert len(model.calls) == 3
+    assert model.closed == 3
+
+
+async def test_tries_a_bounded_number_of_times() -> None:
+    model = FakeModel([[ModelUnavailable()]])
+    events = await events_of(model)
+    assert [event.type for event in events] == ["error"]
+    assert len(model.calls) == FAST.attempts
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([TextPiece("said"), 0.01, ModelUnavailable()], id="after the first token"),
+        pytest.param([ModelRejected()], id="not worth it"),
+        pytest.param([ModelRateLimited(asked_to_wait=60)], id="asked to stay away for long"),
+    ],
+)
+async def test_does_not_try_again(script: list[Step]) -> None:
+    model = FakeModel([script])
+    assert (await events_of(model))[-1].type == "error"
+    assert len(model.calls) == 1
+
+
+async def test_waits_as_long_as_the_provider_asks() -> None:
+    model = FakeModel([[ModelRateLimited(asked_to_wait=0.1)], [STOP]])
+    started = time.perf_counter()
+    await events_of(model)
+    assert time.perf_counter() - started >= 0.1
+
+
+async def test_a_rate_limit_tells_when_to_come_back() -> None:
+    error = (await events_of(FakeModel([[ModelRateLimited(asked_to_wait=60)]])))[-1]
+    assert isinstance(error, ErrorEvent)
+    assert (error.problem.status, error.retry_after) == (429, 60)
+
+
+@pytest.mark.parametrize(
+    ("limits", "script"),
+    [
+        pytest.param(TurnLimits(first_token=0.05), [5.0], id="first token"),
+        pytest.param(TurnLimits(between_tokens=0.05), [TextPiece("a"), 5.0], id="between tokens"),
+        pytest.param(TurnLimits(turn=0.1), [TextPiece("a"), *([0.01, TextPiece("b")] * 500)], id="whole turn"),
+    ],
+)
+async def test_keeps_its_deadlines(limits: TurnLimits, script: list[Step]) -> None:
+    model = FakeModel([script])
+    started = time.perf_counter()
+    events = await events_of(model, limits)
+    assert time.perf_counter() - started < 1
+    assert code_of(events[-1]) == "model-timeout"
+    assert model.closed == 1
+
+
+async def test_an_unfinished_stream_is_an_error() -> None:
+    events = await events_of(FakeModel([[TextPiece("half")]]))
+    assert text_of(events) == "half"
+    assert code_of(events[-1]) == "model-unavailable"
+
+
+async def test_usage_of_a_failed_turn_is_reported() -> None:
+    events = await events_of(FakeModel([[TextPiece("a"), UsageReport(USAGE), 0.01, ModelRejected()]]))
+    assert [event.type for event in events] == ["delta", "usage", "error"]
+
+
+async def test_an_absent_provider_is_an_error() -> None:
+    events = await events_of(FakeModel([[STOP]]), provider="local")
+    assert code_of(events[-1]) == "model-not-configured"
+
+
+async def test_a_defect_ends_the_turn_without_a_word_of_it() -> None:
+    error = (await events_of(FakeModel([[RuntimeError("secret")]])))[-1]
+    assert isinstance(error, ErrorEvent)
+    assert (error.problem.status, error.problem.code) == (500, "internal-error")
+    assert "secret" not in error.model_dump_json()
+
+
+async def _first(events: AsyncGenerator[ChatEvent]) -> ChatEvent:
+    return await anext(events)
+
+
+async def test_closing_the_stream_closes_the_model() -> None:
+    model = FakeModel([[TextPiece("a"), 60.0]])
+    turns = runner(model)
+    events = turns.run(request())
+    await _first(events)
+    await events.aclose()
+    assert model.closed == 1
+    assert turns.running == 0
+
+
+async def test_cancelling_the_caller_closes_the_model() -> None:
+    model = FakeModel([[TextPiece("a"), 60.0]])
+
+    async def consume() -> None:
+        async for _ in runner(model).run(request()):
+            pass
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.closed == 1
+
+
+async def _stop_soon(turns: TurnRunner) -> None:
+    await asyncio.sleep(0.03)
+    turns.stop()
+
+
+@pytest.mark.parametrize("script", [[TextPiece("a"), 60.0], [60.0], [ModelRateLimited(asked_to_wait=2.5)]])
+async def test_a_stop_ends_running_turns_and_refuses_new_ones(script: list[Step]) -> None:
+    model = FakeModel([script])
+    turns = runner(model)
+    stopping = asyncio.create_task(_stop_soon(turns))
+    started = time.perf_counter()
+    events = [event async for event in turns.run(request())]
+    assert time.perf_counter() - started < 0.5
+    assert code_of(events[-1]) == "agent-restarting"
+    await stopping
+    calls = len(model.calls)
+    later = [event async for event in turns.run(request())]
+    assert [code_of(event) for event in later] == ["agent-restarting"]
+    assert len(model.calls) == calls
+
+
+def _count(registry: CollectorRegistry, name: str, **labels: str) -> float:
+    return registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [([TextPiece("a"), UsageReport(USAGE), STOP], "completed"), ([ModelRejected()], "failed")],
+)
+async def test_counts_turns(script: list[Step], outcome: str) -> None:
+    registry = CollectorRegistry()
+    turns = TurnRunner(
+        {Provider.OPENAI: FakeModel([script])},
+        defaults=ModelDefaults(provider=Provider.OPENAI, models={Provider.OPENAI: "m"}),
+        limits=FAST,
+        metrics=TurnMetrics(registry),
+    )
+    async for _ in turns.run(request()):
+        pass
+    assert _count(registry, "agent_turns_total", provider="openai", outcome=outcome) == 1
+    tokens = _count(registry, "agent_tokens_total", provider="openai", kind="completion")
+    assert tokens == (2 if outcome == "completed" else 0)
