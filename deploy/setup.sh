@@ -74,7 +74,9 @@ use_pips_index
 VIRTUAL_ENV=$PWD/.venv
 UV_PYTHON_DOWNLOADS=never
 UV_NO_PROGRESS=1
-export VIRTUAL_ENV UV_PYTHON_DOWNLOADS UV_NO_PROGRESS
+# Trust whom the machine trusts, as pip does: an index behind a company's own authority is reached like any other.
+UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}
+export VIRTUAL_ENV UV_PYTHON_DOWNLOADS UV_NO_PROGRESS UV_SYSTEM_CERTS
 # A virtual environment cannot be moved, and does not outlive its interpreter.
 if ! .venv/bin/python -c 'import sys' 2>/dev/null || ! grep -qsF "$PWD/.venv" .venv/bin/activate; then
     "$uv" venv -q --clear --python "$python" .venv

@@ -14,6 +14,7 @@ from typing import Any, Self
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from shared.security import MIN_KEY_BYTES
 
@@ -60,14 +61,17 @@ class CommonSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _keys_are_strong(self) -> Self:
+        causes = []
         for name in ("secret_key", "service_key"):
             key = getattr(self, name).get_secret_value()
             variable = f"COLLOQUY_{name.upper()}"
             if len(key.encode()) < MIN_KEY_BYTES:
-                raise ValueError(f"{variable} needs {MIN_KEY_BYTES} bytes or more")
+                causes.append(f"{variable} needs {MIN_KEY_BYTES} bytes or more")
             is_default = key in (DEVELOPMENT_SECRET_KEY, DEVELOPMENT_SERVICE_KEY)
             if is_default and self.environment not in (Environment.DEVELOPMENT, Environment.TEST):
-                raise ValueError(f"{variable} must be set outside development")
+                causes.append(f"{variable} must be set outside development")
+        if causes:
+            raise ValueError("\n".join(causes))
         return self
 
     @property
@@ -92,3 +96,6 @@ class CommonSettings(BaseSettings):
                 message = item["msg"].removeprefix("Value error, ")
                 lines.append(f"COLLOQUY_{where}: {message}" if where else message)
             raise SettingsError("\n".join(lines)) from None
+        except UnreadableSetting as error:
+            # A list that is not JSON: pydantic-settings names the field, and quotes no value.
+            raise SettingsError(f"The settings could not be read: {error}") from None

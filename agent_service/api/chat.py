@@ -63,19 +63,6 @@ _EXAMPLE_ANSWER = {
     "latency_ms": 812,
     "time_to_first_token_ms": 240,
 }
-# One server-sent event, in the form that FastAPI uses for its own streams.
-_EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["delta", "usage", "done", "error"]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/ChatEvent"},
-        },
-    },
-}
 _OK: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatAnswer,

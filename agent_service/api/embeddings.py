@@ -23,7 +23,7 @@ from shared.schema import WriteSchema
 
 router = APIRouter(prefix="/v1", tags=["openai-compatible"], route_class=OpenAIRoute)
 
-_MAX_TEXTS = 2048
+_MAX_TEXTS = 2048  # OpenAI's limit
 _CLIENT_CLOSED = 499
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]

@@ -146,15 +146,13 @@ async def _refusal(response: httpx.Response) -> Problem:
 
 async def _events(response: httpx.Response) -> AsyncGenerator[ChatEvent, None]:
     buffer = b""
-    ended = False
     async for chunk in response.aiter_raw():
         buffer += chunk
         *frames, buffer = buffer.split(b"\n\n")
         for event in _parse(frames):
             yield event
-            ended = ended or isinstance(event, DoneEvent | ErrorEvent)
-        if ended:
-            return
+            if isinstance(event, DoneEvent | ErrorEvent):
+                return
     raise AgentBrokeOff
 
 
@@ -167,11 +165,13 @@ def _parse(frames: list[bytes]) -> Iterator[ChatEvent]:
             continue  # a comment that keeps the connection open
         try:
             raw = orjson.loads(data)
-            if raw["type"] == "delta":
+            if raw["type"] == "delta" and isinstance(raw["text"], str):
                 texts.append(raw["text"])
                 continue
             event = _CHAT_EVENT.validate_python(raw)
         except (ValueError, KeyError, TypeError):
+            if texts:
+                yield DeltaEvent(text="".join(texts))
             raise AgentBrokeOff("The agent service sent something that is not an event.") from None
         if texts:
             yield DeltaEvent(text="".join(texts))

@@ -6,6 +6,7 @@ The pattern is M. Nygard's (Release It!, 2007).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -38,7 +39,7 @@ class CircuitBreaker:
         """Whole seconds until a call has a chance, at least 1."""
         if self._opened_at is None:
             return 1
-        return max(1, round(self._opened_at + self._open_seconds - self._now() + 0.5))
+        return max(1, math.ceil(self._opened_at + self._open_seconds - self._now()))
 
     def succeeded(self) -> None:
         self._failures = 0

@@ -30,15 +30,11 @@ class RunEngine:
         )
         self.executor = RunExecutor(self.repository, self.streams, agent, settings)
         self.recovery = RunRecovery(self.repository, self.streams, self.executor, settings)
-        self._tasks: list[asyncio.Task[None]] = []
         self._draining: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self.streams.start()
-        self._tasks = [
-            asyncio.create_task(self.recovery.beat_for_ever(), name="run-heartbeat"),
-            asyncio.create_task(self.recovery.recover_for_ever(), name="run-recovery"),
-        ]
+        self.recovery.start()
 
     def begin_drain(self) -> None:
         """Called from the signal handler: end the runs under way, then the streams that follow them."""
@@ -54,7 +50,5 @@ class RunEngine:
         self.begin_drain()
         if self._draining is not None:
             await self._draining
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.recovery.stop()
         await self.streams.close()

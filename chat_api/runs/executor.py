@@ -287,11 +287,14 @@ class RunExecutor:
         return Ended(state.run, state.reply)
 
     async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Do it again while the store is away: PostgreSQL restarts faster than a person notices."""
+        """Do it again while the store is away: PostgreSQL restarts faster than a person notices.
+
+        Shielded, because a statement that is cancelled half-way costs its connection.
+        """
         give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
         for delay in _backoff():
             try:
-                return await work()
+                return await asyncio.shield(asyncio.ensure_future(work()))
             except Exception as error:
                 if not is_store_down(error) or time.monotonic() + delay > give_up_at:
                     raise

@@ -6,6 +6,7 @@ Every process that can answer runs does this, so any one of them is enough.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from chat_api.config import ApiSettings
@@ -29,16 +30,28 @@ class RunRecovery:
         self._streams = streams
         self._executor = executor
         self._settings = settings
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def beat_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.run_heartbeat_seconds)
-            await self._surviving(self._executor.beat)
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(
+                self._regularly(self._executor.beat, self._settings.run_heartbeat_seconds), name="run-heartbeat"
+            ),
+            asyncio.create_task(self._regularly(self.recover, self._settings.run_poll_seconds), name="run-recovery"),
+        ]
 
-    async def recover_for_ever(self) -> None:
-        while True:
-            await self._surviving(self.recover)
-            await asyncio.sleep(self._settings.run_poll_seconds)
+    async def stop(self) -> None:
+        """End the loops between two rounds: a statement that is cancelled half-way costs its connection."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _regularly(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while not self._stopping.is_set():
+            await self._surviving(work)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
 
     async def recover(self) -> None:
         """One round: take over what was orphaned, and start what waits without anybody knowing."""

@@ -101,6 +101,15 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """`at_once`: the run had not begun, so it has ended without anybody else having to hear of it."""
+
+    was: RunStatus
+    at_once: bool
+    run: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Orphan:
     lease: Lease
     cancelled: bool
@@ -243,10 +252,13 @@ class RunRepository:
         row = await self._database.fetch_row(sql.RELEASE, lease.session_id, lease.run_id, lease.attempt, lease.owner)
         return row is not None
 
-    async def cancel(self, run_id: UUID, user_id: UUID) -> tuple[UUID, RunStatus, bytes] | None:
-        """Ask a run to stop: (session, status before, run as JSON), or None when the person may not see it."""
+    async def cancel(self, run_id: UUID, user_id: UUID) -> Cancelled | None:
+        """Ask a run to stop. None when the person may not see it."""
         row = await self._database.fetch_row(sql.CANCEL, run_id, user_id)
-        return None if row is None else (row["session_id"], RunStatus(row["was"]), row["run"])
+        if row is None:
+            return None
+        was, now = RunStatus(row["was"]), row["now"]
+        return Cancelled(was=was, at_once=was is RunStatus.QUEUED and now == RunStatus.CANCELLED, run=row["run"])
 
     async def visible(self, run_id: UUID, user_id: UUID) -> bytes | None:
         return await self._database.fetch_json(sql.RUN_VISIBLE, run_id, user_id)

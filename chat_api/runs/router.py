@@ -57,7 +57,7 @@ Engine = Annotated[RunEngine, Depends(get_engine)]
 
 
 async def get_run_service(engine: Engine) -> RunService:
-    return RunService(engine.repository, engine.executor)
+    return RunService(engine.repository, engine.executor, engine.streams)
 
 
 async def get_answers(engine: Engine) -> Answers:

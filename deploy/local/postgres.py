@@ -201,7 +201,8 @@ class EmbeddedPostgres:
         SHARED_STATE.mkdir(parents=True, exist_ok=True, mode=0o755)
         print(
             f"{self._data_dir} is closed to the user {self._account.name}, as whom PostgreSQL runs here: "
-            f"its files go to {SHARED_STATE}, linked from there"
+            f"its files go to {SHARED_STATE}, linked from there",
+            flush=True,
         )
         return SHARED_STATE
 

@@ -44,8 +44,8 @@ class ModelChoice(WriteSchema):
 
     provider: Provider | None = None
     name: str | None = Field(default=None, min_length=1, max_length=200)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    temperature: float | None = Field(default=None, ge=0, le=2, strict=True)
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, strict=True)
 
 
 class ChatMessage(WriteSchema):

@@ -55,6 +55,9 @@ def complete(document: Json) -> Json:
     for name in _NOT_OURS:
         document["components"]["schemas"].pop(name, None)
     document["components"].setdefault("headers", {}).update(_HEADERS)
+    for schema in document["components"]["schemas"].values():
+        if "example" in schema:
+            schema["example"] = _restore_nulls(document, schema, schema["example"])
     refusals = problems(MalformedRequest, PayloadTooLarge)
     for _, _, operation in operations(document):
         responses: Json = operation["responses"]
@@ -62,6 +65,7 @@ def complete(document: Json) -> Json:
         for status, refusal in refusals.items():
             documented = responses.setdefault(str(status), {"description": refusal["description"], "content": {}})
             documented["content"].setdefault(PROBLEM_JSON, refusal["content"][PROBLEM_JSON])
+        _describe_streams(responses)
         _share_examples(document, responses)
         _add_headers(operation)
         # Said rather than left out: whoever reads the document sees that it is meant.
@@ -74,6 +78,39 @@ def _drop_validation_error(responses: Json) -> None:
     content = responses.get("422", {}).get("content", {})
     if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/HTTPValidationError"):
         del responses["422"]
+
+
+def _describe_streams(responses: Json) -> None:
+    """To a client that reads whole bodies a stream is text. OpenAPI 3.2's `itemSchema` is an extension in 3.1."""
+    for response in responses.values():
+        stream = response.get("content", {}).get("text/event-stream")
+        if stream is not None:
+            stream["schema"] = {"type": "string"}
+            if "itemSchema" in stream:
+                stream["x-itemSchema"] = stream.pop("itemSchema")
+
+
+def _restore_nulls(document: Json, schema: Json, example: Any) -> Any:
+    """An example with its nulls, which FastAPI drops; a field that is required and missing was one."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if isinstance(example, list) and "items" in schema:
+        return [_restore_nulls(document, schema["items"], item) for item in example]
+    if not isinstance(example, dict):
+        return example
+    for branch in schema.get("anyOf", ()):
+        if "$ref" in branch:
+            return _restore_nulls(document, branch, example)
+    properties = schema.get("properties", {})
+    required = set(schema.get("required", ()))
+    return {
+        **{
+            name: _restore_nulls(document, declared, example[name]) if name in example else None
+            for name, declared in properties.items()
+            if name in example or name in required
+        },
+        **{name: value for name, value in example.items() if name not in properties},
+    }
 
 
 def _share_examples(document: Json, responses: Json) -> None:

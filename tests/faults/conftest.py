@@ -14,11 +14,14 @@ from tests.faults.person import Person, person
 
 Measured = Callable[[str], None]
 
+# Read now: before the first test starts, variables of this project are taken from the environment.
+_ROUNDS = int(os.environ.get("COLLOQUY_FAULT_ROUNDS", "1"))
+
 
 @pytest.fixture(scope="session")
 def rounds() -> int:
     """How often each fault is tried: once in CI, more by `make faults`."""
-    return int(os.environ.get("COLLOQUY_FAULT_ROUNDS", "1"))
+    return _ROUNDS
 
 
 @pytest.fixture(scope="session")

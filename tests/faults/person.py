@@ -54,12 +54,9 @@ class Person:
         name = f"faults-{secrets.token_hex(6)}"
         password = secrets.token_urlsafe(16)
         account = {"email": f"{name}@example.org", "username": name, "password": password}
-        answer = await self.http.post(f"{self.urls[0]}{API}/auth/register", json=account)
-        assert answer.status_code == 201, answer.text
+        answer = await self.persist("POST", "/auth/register", json=account)
         self.id = str(answer.json()["id"])
-        form = {"username": name, "password": password}
-        answer = await self.http.post(f"{self.urls[0]}{API}/auth/token", data=form)
-        assert answer.status_code == 200, answer.text
+        answer = await self.persist("POST", "/auth/token", data={"username": name, "password": password})
         self.headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
     def anywhere(self) -> str:
@@ -70,16 +67,26 @@ class Person:
         return str(answer.json()["id"])
 
     async def persist(
-        self, method: str, path: str, *, url: str | None = None, within: float = 30, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        url: str | None = None,
+        first_url: str | None = None,
+        within: float = 30,
+        **request: Any,
     ) -> httpx.Response:
-        """Ask until there is an answer that is no fault of the service. `url` pins it to one replica."""
+        """Ask until there is an answer that is no fault of the service.
+
+        `url` pins it to one replica, `first_url` only its first attempt.
+        """
         give_up_at = time.monotonic() + within
         headers = self.headers | request.pop("headers", {})
         while True:
             last = ""
             try:
                 answer = await self.http.request(
-                    method, f"{url or self.anywhere()}{API}{path}", headers=headers, **request
+                    method, f"{url or first_url or self.anywhere()}{API}{path}", headers=headers, **request
                 )
             except httpx.TransportError as error:
                 last = type(error).__name__
@@ -92,6 +99,7 @@ class Person:
                 # Whatever is wrong, the service has to say so in its own words.
                 assert answer.headers["content-type"] == "application/problem+json", last
                 assert answer.status_code == 503, last
+            first_url = None
             assert time.monotonic() < give_up_at, f"{method} {path}: {last}"
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -102,12 +110,14 @@ class Person:
         *,
         client_id: str | None = None,
         url: str | None = None,
+        first_url: str | None = None,
         mode: Mode = Mode.ASYNC,
     ) -> Json:
         """Send by JSON until it is acknowledged: `{message, run}`, and `reply` where it is waited for."""
         body = {"content": content, "client_id": client_id or secrets.token_hex(8)}
         headers = {"Prefer": "respond-async"} if mode is Mode.ASYNC else {}
-        answer = await self.persist("POST", f"/sessions/{session}/messages", url=url, json=body, headers=headers)
+        path = f"/sessions/{session}/messages"
+        answer = await self.persist("POST", path, url=url, first_url=first_url, json=body, headers=headers)
         sent: Json = answer.json()
         return sent
 
@@ -143,12 +153,14 @@ class Person:
         within: float = 40,
         cut: random.Random | None = None,
         url: str | None = None,
+        first_url: str | None = None,
     ) -> tuple[Reader, int]:
         """Send and read the reply to its end, however often the connection breaks; how often that was.
 
         With `cut`, the client breaks it as well, after a random number of bytes.
         """
         reader = Reader()
+        next_url = url or first_url
         client_id = client_id or secrets.token_hex(8)
         give_up_at = time.monotonic() + within
         cuts = 0
@@ -156,13 +168,15 @@ class Person:
             assert time.monotonic() < give_up_at, f"no end after {within} s: {reader.events[-2:]}"
             budget = None if cut is None else int(cut.expovariate(1 / 900)) + 1
             try:
-                async with self.streaming(reader, session, content, client_id, url=url) as answer:
+                async with self.streaming(reader, session, content, client_id, url=next_url) as answer:
+                    next_url = url
                     if answer.status_code >= 500:
                         await asyncio.sleep(_RETRY_SECONDS)
                         continue
                     assert answer.status_code == 200, await answer.aread()
                     await _read(answer, reader, budget)
             except httpx.TransportError:
+                next_url = url
                 await asyncio.sleep(_RETRY_SECONDS)
             cuts += not reader.ended
         return reader, cuts

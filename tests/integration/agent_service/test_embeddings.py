@@ -44,6 +44,14 @@ async def test_the_company_of_a_text_makes_no_difference(agent: httpx.AsyncClien
     assert cosine(alone, together[0]["embedding"]) > 0.98
 
 
+async def test_a_text_that_comes_twice_is_answered_twice(agent: httpx.AsyncClient) -> None:
+    once = await embed(agent, input=[TEXTS[0], TEXTS[1]])
+    twice = await embed(agent, input=[TEXTS[1], TEXTS[0], TEXTS[1]])
+    assert [item["index"] for item in twice["data"]] == [0, 1, 2]
+    assert twice["data"][0]["embedding"] == twice["data"][2]["embedding"] == once["data"][1]["embedding"]
+    assert twice["usage"]["total_tokens"] > once["usage"]["total_tokens"]
+
+
 async def test_base64_holds_the_same_floats(agent: httpx.AsyncClient) -> None:
     plain = (await embed(agent, input=TEXTS[0], encoding_format="float"))["data"][0]["embedding"]
     encoded = (await embed(agent, input=TEXTS[0], encoding_format="base64", model="local:all-MiniLM-L6-v2"))["data"]

@@ -25,13 +25,8 @@ async def two(clean_database: Database, redis_url: str) -> AsyncIterator[tuple[C
 
 
 async def go_silent(chat: ChatApi) -> None:
-    """What kill -9 looks like from outside: no heartbeat, no writes, connections to the agent closed."""
-    engine = chat.engine
-    for task in engine._tasks:  # noqa: SLF001 - there is no public way to die
-        task.cancel()
-    engine.streams._pump.cancel()  # type: ignore[union-attr]  # noqa: SLF001
-    for active in engine.executor._active.values():  # noqa: SLF001
-        active.interrupt = lambda reason: None  # type: ignore[method-assign]
+    """To the others, a process that is frozen or cut off looks dead: no heartbeat comes from it."""
+    await chat.engine.recovery.stop()
 
 
 async def test_a_run_that_had_spoken_fails_with_its_text_kept(two: tuple[ChatApi, ChatApi]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from chat_api.clients.agent import AgentBrokeOff, AgentRefused, AgentUnavailable, HttpAgent
 from chat_api.config import ApiSettings
-from shared.contracts.chat import ChatEvent, ChatMessage, ChatRequest, ChatRole, DeltaEvent, DoneEvent, ErrorEvent
+from shared.contracts.chat import ChatEvent, ChatMessage, ChatRequest, ChatRole, DeltaEvent, ErrorEvent
 from shared.logging import request_id_var
 from shared.problems import Problem, ProblemDocument
 from shared.security import ServiceName, service_signer
@@ -176,10 +175,7 @@ async def test_deltas_that_arrive_together_travel_together() -> None:
 
 
 async def test_nothing_is_read_after_the_end() -> None:
-    assert await read(frame(DONE) + frame(DeltaEvent(text="more")), httpx.ReadError("gone")) == [
-        DONE,
-        DeltaEvent(text="more"),
-    ]
+    assert await read(frame(DONE) + frame(DeltaEvent(text="more")), httpx.ReadError("gone")) == [DONE]
 
 
 async def test_an_error_event_ends_the_turn() -> None:
@@ -262,7 +258,8 @@ async def test_a_stream_that_breaks_before_its_first_byte_broke_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.ReadError("reset"), httpx.PoolTimeout("")]
+    "error",
+    [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.ReadError("reset"), httpx.PoolTimeout("")],
 )
 async def test_an_agent_that_cannot_be_reached_is_unavailable(error: httpx.TransportError) -> None:
     agent = make_agent(Scripted(error))
@@ -288,9 +285,7 @@ async def test_the_circuit_opens_and_recovers() -> None:
 
 async def test_refusals_and_broken_streams_do_not_open_the_circuit() -> None:
     document = {"title": "T", "status": 429, "detail": "D", "code": "rate-limited"}
-    transport = Scripted(
-        httpx.Response(429, json=document), streamed(CUT), httpx.Response(500), streamed(frame(DONE))
-    )
+    transport = Scripted(httpx.Response(429, json=document), streamed(CUT), httpx.Response(500), streamed(frame(DONE)))
     agent = make_agent(transport, breaker_failures=1)
     for _ in range(3):
         await until_it_raises(agent.chat(TURN))
@@ -336,8 +331,3 @@ async def test_a_probe_that_is_cancelled_lets_the_next_one_try() -> None:
         await probe
     assert await turn(agent) == [DONE]
     await agent.close()
-
-
-def test_the_scripted_end_is_a_done_event() -> None:
-    assert json.loads(DONE.model_dump_json())["type"] == "done"
-    assert isinstance(DONE, DoneEvent)

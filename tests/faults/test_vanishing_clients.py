@@ -1,0 +1,86 @@
+"""200 clients that go away in the middle of a stream leave nothing behind, and their runs are finished."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import struct
+import time
+
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.conftest import Measured
+from tests.faults.ledger import Ledger
+from tests.faults.person import API, Person, script
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+CLIENTS = 200
+TOKENS = 40
+PROMISED_SECONDS = 2.0
+_GAUGE = re.compile(r"^db_connections_in_use (\S+)$", re.MULTILINE)
+
+
+async def test_clients_that_vanish_leave_the_pools_empty(
+    cluster: Cluster, somebody: Person, ledger: Ledger, measured: Measured
+) -> None:
+    sessions = [await somebody.session() for _ in range(CLIENTS)]
+    ports = (cluster.port("api-a"), cluster.port("api-b"))
+    content = script("piece ", tokens=TOKENS, delay_ms=150)
+
+    clients = await asyncio.gather(
+        *(_read_first_delta(somebody, ports[number % 2], session, content) for number, session in enumerate(sessions))
+    )
+    for writer in clients:
+        _reset(writer)
+    vanished_at = time.monotonic()
+
+    while in_use := await _connections_in_use(somebody):
+        assert time.monotonic() - vanished_at < PROMISED_SECONDS, f"{in_use} connections are still in use"
+        await asyncio.sleep(0.02)
+    seconds = time.monotonic() - vanished_at
+    idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+    assert await ledger.value(idle) == 0
+    measured(f"{CLIENTS} clients vanished: pools empty after {seconds:.2f} s")
+
+    runs = await ledger.all_ended(sessions, within=40)
+    assert {run["status"] for run in runs} == {"completed"}
+    assert {run["reply"] for run in runs} == {"piece " * TOKENS}
+    assert len(runs) == CLIENTS
+    assert await _connections_in_use(somebody) == 0
+    assert await ledger.value(idle) == 0
+
+
+async def _read_first_delta(person: Person, port: int, session: str, content: str) -> asyncio.StreamWriter:
+    """A bare client: 200 of a real one would be slower than what is tested."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = json.dumps({"content": content}).encode()
+    head = (
+        f"POST {API}/sessions/{session}/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n"
+        f"Authorization: {person.headers['Authorization']}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    async with asyncio.timeout(30):
+        await reader.readuntil(b"event: message.delta\n")
+    return writer
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST, as a phone does that lost its network and found another."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def _connections_in_use(person: Person) -> int:
+    in_use = 0
+    for url in person.urls:
+        metrics = (await person.http.get(f"{url}/metrics")).text
+        found = _GAUGE.search(metrics)
+        assert found is not None, metrics
+        in_use += int(float(found.group(1)))
+    return in_use
