@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import orjson
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,13 @@ class LoadFailed(Exception):
 def _ask(kind: str, task: dict[str, Any]) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load_generator", kind],
-        input=json.dumps(task).encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        input=orjson.dumps(task),
+        capture_output=True,
         check=False,
     )
     if done.returncode != 0:
         raise LoadFailed(done.stderr.decode(errors="replace").strip()[-2000:])
-    return json.loads(done.stdout)
+    return orjson.loads(done.stdout)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
+import os
 import random
 import sys
 import time
 from dataclasses import asdict
 from typing import Any, cast
 
+import orjson
 import uvloop
 
 from benchmarks.load import Load, LoadResult, Streams, StreamResult, percentile
@@ -232,7 +233,7 @@ async def make_streams(streams: Streams) -> list[StreamResult]:
 
 
 def main() -> None:
-    task: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    task: dict[str, Any] = orjson.loads(sys.stdin.buffer.read())
     answer: Any
     if sys.argv[1] == "load":
         requests = [item.encode("latin-1") for item in task.pop("requests")]
@@ -242,7 +243,9 @@ def main() -> None:
         mark = task.pop("mark").encode("latin-1")
         results = uvloop.run(make_streams(Streams(requests=rows, mark=mark, **task)))
         answer = [asdict(result) for result in results]
-    json.dump(answer, sys.stdout)
+    # With PYTHONUNBUFFERED, `sys.stdout.buffer` may write less than it was given.
+    with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(orjson.dumps(answer))
 
 
 if __name__ == "__main__":

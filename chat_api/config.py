@@ -34,7 +34,9 @@ class ApiSettings(CommonSettings):
     max_concurrent_runs: int = Field(default=200, ge=1, description="Per process.")
 
     agent_connect_seconds: float = Field(default=2, gt=0)
-    agent_silence_seconds: float = Field(default=120, gt=0, description="Longest silence of the agent within a turn.")
+    agent_silence_seconds: float = Field(
+        default=40, gt=0, description="Longest silence of the agent within a turn; it sends a comment every 15 s."
+    )
     breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open the circuit to the agent.")
     breaker_open_seconds: float = Field(default=2, gt=0)
 

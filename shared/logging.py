@@ -50,7 +50,9 @@ class _StdlibToStructlog(logging.Handler):
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[0] is not None:
             fields["exc_info"] = record.exc_info
-        logger.log(record.levelno, record.getMessage(), **fields)
+        # structlog knows the five usual levels only; a library's own counts as the one below it.
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        logger.log(level, record.getMessage(), **fields)
 
 
 def configure_logging(level: str, *, service: str) -> None:

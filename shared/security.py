@@ -104,7 +104,7 @@ class TokenSigner:
                 issuer=self._issuer,
                 options={f"require_{name}": True for name in ("exp", "iat", "aud", "iss", "sub", "jti")},
             )
-        except (JWTError, JOSEError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (JWTError, JOSEError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             raise InvalidToken from None
         expires_at = claims["exp"]
         if claims.get("typ") != self._kind.value or not isinstance(expires_at, int) or expires_at <= self._now():

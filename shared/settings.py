@@ -43,7 +43,9 @@ class SettingsError(Exception):
 class CommonSettings(BaseSettings):
     """What the chat API, the agent and the command line have in common."""
 
-    model_config = SettingsConfigDict(env_prefix="COLLOQUY_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="COLLOQUY_", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
 
     environment: Environment = Environment.DEVELOPMENT
     data_dir: Path = Path(".data")

@@ -25,6 +25,8 @@ from typing import Any, cast
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "colloquy_template"
 KEEPER_SECONDS = 90.0
+# How thorough a run is: meant for tests, and therefore kept.
+KNOBS = frozenset({"COLLOQUY_FAULT_ROUNDS", "COLLOQUY_SCHEMATHESIS_EXAMPLES"})
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,7 @@ def without_developers_environment(environment: dict[str, str] | None = None) ->
     prefixes = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "LANGCHAIN_", "LANGSMITH_", "PG")
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     for name in list(variables):
-        if name.startswith(prefixes) or name.upper() in proxies:
+        if name not in KNOBS and (name.startswith(prefixes) or name.upper() in proxies):
             del variables[name]
 
 

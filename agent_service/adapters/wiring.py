@@ -14,7 +14,7 @@ from agent_service.adapters.local_chat import LocalChat
 from agent_service.adapters.local_embedder import LocalEmbedder
 from agent_service.adapters.local_process import LOOPBACK, LocalModelProcess
 from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
-from agent_service.adapters.stream_transport import StreamTransport, needs_proxy
+from shared.stream_transport import StreamTransport, needs_proxy
 from agent_service.application.check_key import RememberedKeys
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.run_turn import TurnRunner

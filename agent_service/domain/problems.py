@@ -46,6 +46,7 @@ class ModelRejected(ModelProblem):
     code = "model-rejected"
     title = "The model's provider refused the call"
     detail = "The provider refused the call: its key or its configuration is wrong."
+    retry_after = 60  # somebody has to mend it first
 
 
 class ModelRateLimited(ModelProblem):

@@ -16,6 +16,7 @@ from shared.contracts.chat import ChatEvent, ChatRequest, DeltaEvent, DoneEvent,
 from shared.logging import get_logger, request_id_var
 from shared.problems import Problem, ProblemDocument
 from shared.security import ServiceName, ServiceToken, service_signer
+from shared.stream_transport import StreamTransport
 
 log = get_logger("agent")
 
@@ -70,20 +71,20 @@ class HttpAgent:
         )
         self._token = ServiceToken(signer, ServiceName.CHAT_API)
         self._breaker = CircuitBreaker(settings.breaker_failures, settings.breaker_open_seconds)
-        connect = settings.agent_connect_seconds
         self._client = httpx.AsyncClient(
             base_url=settings.agent_base_url,
-            transport=transport,
-            timeout=httpx.Timeout(connect, read=settings.agent_silence_seconds),
-            limits=httpx.Limits(max_connections=settings.max_concurrent_runs + 10, max_keepalive_connections=50),
-            trust_env=False,
+            transport=transport
+            or StreamTransport(
+                connect_seconds=settings.agent_connect_seconds, silence_seconds=settings.agent_silence_seconds
+            ),
+            timeout=None,  # noqa: S113 - the transport has its own, and does not hear of these
         )
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def ping(self) -> None:
-        response = await self._client.get("/health/live", timeout=2)
+        response = await self._client.get("/health/live")
         response.raise_for_status()
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:

@@ -50,8 +50,9 @@ _STORE_DOWN = (
     asyncpg.InsufficientResourcesError,
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
-    ConnectionError,
-    TimeoutError,
+    # Not ConnectionError alone: a name that does not resolve, no route, or several addresses that all refuse
+    # come as other kinds. Nothing else that a request does reads files.
+    OSError,
 )
 """What the drivers raise when PostgreSQL is away, starting, full or too slow."""
 
@@ -80,6 +81,13 @@ async def _prepare_connection(connection: asyncpg.Connection) -> None:
 
 async def _keep_as_is(_: asyncpg.Connection) -> None:
     """Single statements leave nothing behind to reset, which saves a round trip a request."""
+
+
+async def _commit_and_close(session: AsyncSession) -> None:
+    try:
+        await session.commit()
+    finally:
+        await session.close()
 
 
 class Database:
@@ -138,9 +146,11 @@ class Database:
         session = self._sessions()
         try:
             yield session
-            await asyncio.shield(session.commit())
-        finally:
+        except BaseException:
             await asyncio.shield(session.close())
+            raise
+        # One shielded step: closing must not start while a commit whose waiter was cancelled still runs.
+        await asyncio.shield(_commit_and_close(session))
 
     async def fetch_json(self, statement: str, *args: Any) -> bytes | None:
         """Run one statement whose single column is `json`, in its own transaction; None for no row.

@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from uuid import UUID
 
 import orjson
 from fastapi import Header, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import LargeBinary, Text, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from chat_api.kit.bound_route import located
 from chat_api.kit.models import Base
 from shared.problems import ValidationFailed
 
@@ -35,6 +36,19 @@ IdempotencyKey = Annotated[
         description="The same key and body within 24 h give the stored answer again.",
     ),
 ]
+
+
+_KEY: TypeAdapter[str] = TypeAdapter(Annotated[str, *get_args(IdempotencyKey)[1:]])
+
+
+def idempotency_key(header: str | None) -> str | None:
+    """The header's value, checked. Raises `RequestValidationError`."""
+    if header is None:
+        return None
+    try:
+        return _KEY.validate_python(header)
+    except ValidationError as error:
+        raise located(error, "header", KEY_HEADER) from None
 
 
 class IdempotencyKeyReused(ValidationFailed):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, Field, ValidationError
 
+from chat_api.auth.actors import Scope
 from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock
-from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.kit.db import Db, Statements
+from chat_api.auth.permissions import ChatReader, ChatWriter, Permission
+from chat_api.kit.bound_route import BoundRoute, bound_by, located, path_uuid
+from chat_api.kit.db import Db, Statements, get_database
 from chat_api.kit.pagination import InvalidCursor
 from chat_api.messages.documents import VISIBLE_MESSAGE, WINDOW_AFTER, WINDOW_BEFORE
 from chat_api.messages.errors import MessageDeleted, MessageNotFound, MessageStreaming, NotYourMessage
@@ -20,11 +23,11 @@ from chat_api.sessions.dependencies import OwnedSession, SessionId, VisibleSessi
 from chat_api.sessions.errors import NotSessionOwner, RunActive, SessionArchived, SessionNotFound
 from shared.problems import FieldError, ValidationFailed
 
-router = APIRouter(prefix="/sessions/{session_id}/messages", tags=["Messages"])
+router = APIRouter(prefix="/sessions/{session_id}/messages", tags=["Messages"], route_class=BoundRoute)
 
 _MAX_SEQ = 2**63 - 1
 MessageId = Annotated[UUID, Path(description="Id of the message.")]
-Seq = Annotated[int | None, Query(ge=0, le=_MAX_SEQ)]
+_MAY_READ = Permission(Scope.CHAT_READ)
 
 
 async def get_message_service(db: Db, clock: TheClock) -> MessageService:
@@ -34,37 +37,60 @@ async def get_message_service(db: Db, clock: TheClock) -> MessageService:
 Messages = Annotated[MessageService, Depends(get_message_service)]
 
 
+class WindowQuery(BaseModel):
+    """Which window of history: the latest, or before or after a `seq`."""
+
+    before_seq: int | None = Field(default=None, ge=0, le=_MAX_SEQ)
+    after_seq: int | None = Field(default=None, ge=0, le=_MAX_SEQ)
+    limit: int = Field(default=50, ge=1, le=100)
+    cursor: str | None = Field(default=None, pattern=r"^[ab]\d{1,18}$", description="`next_cursor` of a window.")
+
+    def bounds(self) -> tuple[int, int | None]:
+        """(before, after): the latter wins where it is given. Raises `ValidationFailed` for more than one."""
+        if sum(given is not None for given in (self.before_seq, self.after_seq, self.cursor)) > 1:
+            raise ValidationFailed(
+                errors=[FieldError(loc=["query"], msg="Give one of before_seq, after_seq and cursor", type="exclusive")]
+            )
+        if self.cursor is not None:
+            position = int(self.cursor[1:])
+            return (position, None) if self.cursor[0] == "b" else (0, position)
+        return (_MAX_SEQ if self.before_seq is None else self.before_seq), self.after_seq
+
+
+async def _bind_window(request: Request) -> dict[str, Any]:
+    """The arguments of `list_messages`, which every client calls first."""
+    actor = await _MAY_READ(request)
+    try:
+        window = WindowQuery.model_validate(request.query_params)
+    except ValidationError as error:
+        raise located(error, "query") from None
+    return {
+        "session_id": path_uuid(request, "session_id"),
+        "actor": actor,
+        "statements": await get_database(request),
+        "window": window,
+    }
+
+
 @router.get(
     "",
     response_model=MessageWindow,
     summary="Read a window of history",
     responses=answers(SessionNotFound, InvalidCursor),
 )
+@bound_by(_bind_window)
 async def list_messages(
-    session_id: SessionId,
-    actor: ChatReader,
-    statements: Statements,
-    before_seq: Seq = None,
-    after_seq: Seq = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 50,
-    cursor: Annotated[str | None, Query(pattern=r"^[ab][0-9]{1,18}$", description="`next_cursor` of a window.")] = None,
+    session_id: SessionId, actor: ChatReader, statements: Statements, window: Annotated[WindowQuery, Query()]
 ) -> Response:
     """The latest messages, or those just before or after a `seq`; always ascending by `seq`."""
-    if sum(given is not None for given in (before_seq, after_seq, cursor)) > 1:
-        raise ValidationFailed(
-            errors=[FieldError(loc=["query"], msg="Give one of before_seq, after_seq and cursor", type="exclusive")]
-        )
-    if cursor is not None:
-        position = int(cursor[1:])
-        before_seq, after_seq = (position, None) if cursor[0] == "b" else (None, position)
-    if after_seq is not None:
-        window = await statements.fetch_json(WINDOW_AFTER, session_id, actor.user_id, after_seq, limit)
+    before, after = window.bounds()
+    if after is not None:
+        found = await statements.fetch_json(WINDOW_AFTER, session_id, actor.user_id, after, window.limit)
     else:
-        before = _MAX_SEQ if before_seq is None else before_seq
-        window = await statements.fetch_json(WINDOW_BEFORE, session_id, actor.user_id, before, limit)
-    if window is None:
+        found = await statements.fetch_json(WINDOW_BEFORE, session_id, actor.user_id, before, window.limit)
+    if found is None:
         raise SessionNotFound
-    return Response(window, media_type="application/json")
+    return Response(found, media_type="application/json")
 
 
 @router.get("/{message_id}", response_model=MessageRead, summary="Read a message", responses=answers(MessageNotFound))

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
+from chat_api.auth.actors import Scope
 from chat_api.auth.answers import answers
-from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused
+from chat_api.auth.permissions import ChatReader, ChatWriter, Permission
+from chat_api.kit.bound_route import BoundRoute, bound_by, json_body, path_uuid
+from chat_api.kit.idempotency import KEY_HEADER, IdempotencyKey, IdempotencyKeyReused, idempotency_key
 from chat_api.messages.errors import MessageNotFound
 from chat_api.messages.router import MessageId
 from chat_api.runs.answer import Answers
@@ -22,7 +24,9 @@ from chat_api.sessions.dependencies import SessionId
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from shared.problems import FieldError, ValidationFailed
 
-router = APIRouter(tags=["Runs"])
+router = APIRouter(tags=["Runs"], route_class=BoundRoute)
+
+_MAY_WRITE = Permission(Scope.CHAT_WRITE)
 
 RunId = Annotated[UUID, Path(description="Id of the run.")]
 
@@ -75,6 +79,23 @@ Accept = Annotated[str, Header(alias="Accept", description="`text/event-stream` 
 Prefer = Annotated[str, Header(alias="Prefer", description="`respond-async` does not wait for the reply.")]
 
 
+async def _bind_send(request: Request) -> dict[str, Any]:
+    """The arguments of `send_message`, which is most of what a busy server does."""
+    actor = await _MAY_WRITE(request)
+    headers = request.headers
+    engine = await get_engine(request)
+    return {
+        "session_id": path_uuid(request, "session_id"),
+        "body": await json_body(request, MessageCreate),
+        "actor": actor,
+        "runs": await get_run_service(engine),
+        "replies": await get_answers(engine),
+        "accept": headers.get("accept", ""),
+        "prefer": headers.get("prefer", ""),
+        "key": idempotency_key(headers.get(KEY_HEADER)),
+    }
+
+
 @router.post(
     "/sessions/{session_id}/messages",
     status_code=201,
@@ -83,6 +104,7 @@ Prefer = Annotated[str, Header(alias="Prefer", description="`respond-async` does
     summary="Send a message",
     responses=_REPLY_MODES | answers(SessionNotFound, SessionArchived, IdempotencyKeyReused, Restarting),
 )
+@bound_by(_bind_send)
 async def send_message(
     session_id: SessionId,
     body: MessageCreate,

@@ -65,11 +65,13 @@ class EmbeddedPostgres:
         *,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        shared_state: Path = SHARED_STATE,
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._folder = self._data_dir / "postgres"
         self._credentials = credentials
         self._port = port
+        self._shared_state = shared_state
         self._settings = {**SETTINGS, **(settings or {})}
         self._account = processes.unprivileged_account()
         self._lock = FileLock(self._data_dir / "postgres.lock")
@@ -198,13 +200,13 @@ class EmbeddedPostgres:
         """Where the database's files can live. As root, not below a folder that only root can enter."""
         if self._account is None or self._account.can_reach(self._data_dir):
             return self._data_dir
-        SHARED_STATE.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._shared_state.mkdir(parents=True, exist_ok=True, mode=0o755)
         print(
             f"{self._data_dir} is closed to the user {self._account.name}, as whom PostgreSQL runs here: "
-            f"its files go to {SHARED_STATE}, linked from there",
+            f"its files go to {self._shared_state}, linked from there",
             flush=True,
         )
-        return SHARED_STATE
+        return self._shared_state
 
     def _run_initdb(self, target: Path, password_file: Path) -> None:
         methods = ["--auth-host=scram-sha-256", "--auth-local=scram-sha-256", f"--pwfile={password_file}"]
@@ -256,7 +258,7 @@ class EmbeddedPostgres:
         log = open_log(self.log_path)
         try:
             self._process = processes.spawn(
-                [self.bin / "postgres", "-D", self._folder, "-p", str(self._port), *options],
+                [self.bin / "postgres", "-D", self._folder.resolve(), "-p", str(self._port), *options],
                 env=_environment(),
                 cwd=Path("/"),
                 output=log,

@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.logging import get_logger, request_id_var
@@ -23,8 +24,14 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/health/db", "/metrics"})
 
 
-class _BodyTooLarge(Exception):
-    """Raised inside `receive` when a body without a length grows past the limit."""
+class _BodyTooLarge(HTTPException):
+    """Raised inside `receive` when a body without a length grows past the limit.
+
+    An `HTTPException`, because FastAPI takes any other error there for a body that it could not parse.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(PayloadTooLarge.status, _too_large(limit).detail)
 
 
 class RequestMiddleware:
@@ -64,7 +71,7 @@ class RequestMiddleware:
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > limit:
-                    raise _BodyTooLarge
+                    raise _BodyTooLarge(limit)
             return message
 
         try:

@@ -14,6 +14,7 @@ from shared.problems import (
     PROBLEM_JSON,
     FieldError,
     MalformedRequest,
+    PayloadTooLarge,
     Problem,
     ValidationFailed,
 )
@@ -109,6 +110,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:
         return problem_response(MalformedRequest(), request_id_var.get())
+    if error.status_code == PayloadTooLarge.status:
+        return problem_response(PayloadTooLarge(str(error.detail)), request_id_var.get())
     problem = _HttpProblem(error.status_code, str(error.detail), dict(error.headers or {}))
     return problem_response(problem, request_id_var.get())
 
@@ -116,7 +119,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     # Starlette re-raises after this answer, so the server logs the trace; the caller only sees the id.
     log.error("http.unexpected", error=type(error).__name__)
-    return problem_response(Problem(), request_id_var.get())
+    # It is sent from outside our middleware, which adds the id to every other answer.
+    request_id = request_id_var.get()
+    return problem_response(Problem(headers={"X-Request-ID": request_id or ""}), request_id)
 
 
 def install_problem_handlers(app: FastAPI) -> None:

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -145,11 +144,15 @@ class Part:
 
 
 class Cluster:
-    """Everything, in a folder of its own that is gone afterwards. Use it as a context manager."""
+    """Everything, in a new folder that is gone afterwards. Use it as a context manager.
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="colloquy-faults-", dir="/tmp"))
-        self._folder.chmod(0o711)  # PostgreSQL runs as another user when we are root
+    Every folder above it has to be open to whom PostgreSQL runs as when we are root.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._folder.mkdir()
+        self._folder.chmod(0o711)
         self._credentials = Credentials.load_or_create(self._folder)
         self._postgres = EmbeddedPostgres(self._folder, self._credentials)
         self._valkey = EmbeddedValkey(self._folder, self._credentials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -16,6 +17,14 @@ Measured = Callable[[str], None]
 
 # Read now: before the first test starts, variables of this project are taken from the environment.
 _ROUNDS = int(os.environ.get("COLLOQUY_FAULT_ROUNDS", "1"))
+_ROUND_SECONDS = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test of many rounds may take longer, and none may hang for long."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(30 + _ROUND_SECONDS * _ROUNDS))
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +34,9 @@ def rounds() -> int:
 
 
 @pytest.fixture(scope="session")
-def whole_cluster() -> Iterator[Cluster]:
-    with Cluster() as cluster:
+def whole_cluster(worker_number: int) -> Iterator[Cluster]:
+    # Beside the data folder of this test run, which is removed whatever becomes of the run.
+    with Cluster(Path(os.environ["COLLOQUY_DATA_DIR"]).parent / f"cluster-{worker_number}") as cluster:
         yield cluster
 
 

@@ -28,8 +28,8 @@ class Ledger:
 
     async def runs(self, sessions: Sequence[str]) -> list[asyncpg.Record]:
         return await self.rows(
-            "SELECT r.*, r.error ->> 'code' AS error_code, m.content AS reply, m.status AS reply_status FROM chat.runs r"
-            " LEFT JOIN chat.messages m ON m.session_id = r.session_id AND m.id = r.reply_message_id"
+            "SELECT r.*, r.error ->> 'code' AS error_code, m.content AS reply, m.status AS reply_status"
+            " FROM chat.runs r LEFT JOIN chat.messages m ON m.session_id = r.session_id AND m.id = r.reply_message_id"
             " WHERE r.session_id = ANY($1::uuid[]) ORDER BY r.created_at, r.id",
             [UUID(session) for session in sessions],
         )

@@ -29,6 +29,14 @@ async def begun(cluster: Cluster, key: str, *, pieces: int = 0, within: float = 
         await asyncio.sleep(0.02)
 
 
+async def called(cluster: Cluster, key: str, times: int, within: float) -> None:
+    """Wait until a script was asked for so often."""
+    give_up_at = time.monotonic() + within
+    while len(found := await calls(cluster, key)) < times:
+        assert time.monotonic() < give_up_at, f"the model was called {len(found)} times only"
+        await asyncio.sleep(0.05)
+
+
 async def closed(cluster: Cluster, key: str, within: float) -> dict[str, Any]:
     """The first call of a script, once its connection is closed."""
     give_up_at = time.monotonic() + within

@@ -12,7 +12,7 @@ from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.faults
 
 PROMISED_SECONDS = 10.0
 SESSIONS = 6

@@ -14,7 +14,7 @@ from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import Person, script
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.faults
 
 PROMISED_SECONDS = 1.0
 

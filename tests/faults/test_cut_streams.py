@@ -17,7 +17,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.person import API, Mode, Person, script
 from tests.faults.streams import Event, Reader
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 # Every width UTF-8 has, a joined emoji, combining marks, line ends of all kinds, what SSE and JSON treat specially.
 TEXT = (

@@ -13,7 +13,7 @@ from tests.faults.load import load, reply_to
 from tests.faults.person import Mode, Person
 from tests.faults.streams import Reader
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 PROMISED_SECONDS = 10.0
 

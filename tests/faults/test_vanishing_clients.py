@@ -16,7 +16,7 @@ from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import API, Person, script
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.faults
 
 CLIENTS = 200
 TOKENS = 40

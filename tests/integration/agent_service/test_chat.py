@@ -117,7 +117,7 @@ async def test_a_refusal_is_a_problem(
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["request_id"] == response.headers["x-request-id"]
     assert "scripted refusal" not in response.text
-    assert ("retry-after" in response.headers) == (status in (429, 503, 504))
+    assert ("retry-after" in response.headers) == (status in (429, 502, 503, 504))
     events = await stream(agent, f"[[script status={said}]]", provider)
     assert [event.type for event in events] == ["error"]
     assert events[0].problem.code == code

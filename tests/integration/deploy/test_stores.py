@@ -226,3 +226,20 @@ async def test_it_remembers_what_was_migrated(
     await run(urls.owner, "UPDATE migrations.alembic_version SET version_num = '0001'")
     (tmp_path / "0002_second.py").write_text("second")
     assert not is_migrated(postgres, data_dir, tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_a_folder_that_only_root_can_enter(tmp_path: Path, data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    credentials = Credentials.load_or_create(closed)
+    server = EmbeddedPostgres(closed, credentials, shared_state=data_dir)
+    for _ in range(2):
+        server.start()
+        prepare(server, credentials)
+        server.stop()
+    assert (closed / "postgres").readlink().parent == data_dir
+    assert len(list(data_dir.iterdir())) == 1
+    told = capfd.readouterr().out.splitlines()
+    assert len(told) == 1
+    assert f"its files go to {data_dir}" in told[0]

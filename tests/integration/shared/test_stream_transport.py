@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from agent_service.adapters.stream_transport import StreamTransport, needs_proxy
+from shared.stream_transport import StreamTransport, needs_proxy
 
 
 class RawServer:

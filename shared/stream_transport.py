@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 from urllib.request import getproxies, proxy_bypass
 
@@ -177,6 +177,16 @@ class _Connection(asyncio.Protocol):
         return not names & {b"content-length", b"transfer-encoding"}
 
 
+@asynccontextmanager
+async def silence(seconds: float | None) -> AsyncIterator[None]:
+    """Raise `httpx.ReadTimeout` when nothing comes for so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise httpx.ReadTimeout("Nothing came for too long.") from None
+
+
 class _Body(httpx.AsyncByteStream):
     def __init__(self, connection: _Connection, transport: StreamTransport, origin: tuple[str, str, int]) -> None:
         self._connection = connection
@@ -185,8 +195,12 @@ class _Body(httpx.AsyncByteStream):
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while data := await self._connection.read():
+        while data := await self._next():
             yield data
+
+    async def _next(self) -> bytes:
+        async with silence(self._transport.silence_seconds):
+            return await self._connection.read()
 
     async def aclose(self) -> None:
         if not self._closed:
@@ -195,10 +209,21 @@ class _Body(httpx.AsyncByteStream):
 
 
 class StreamTransport(httpx.AsyncBaseTransport):
-    """An httpx transport. `connect_seconds` covers the name, the connection and TLS; nothing else is timed here."""
+    """An httpx transport. `connect_seconds` covers the name, the connection and TLS.
 
-    def __init__(self, *, connect_seconds: float, idle_seconds: float = 30.0, idle_connections: int = 64) -> None:
+    `silence_seconds` is the longest time without a byte once the request is sent; None leaves that to the caller.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_seconds: float,
+        silence_seconds: float | None = None,
+        idle_seconds: float = 30.0,
+        idle_connections: int = 64,
+    ) -> None:
         self._connect_seconds = connect_seconds
+        self.silence_seconds = silence_seconds
         self._idle_seconds = idle_seconds
         self._idle_connections = idle_connections
         self._idle: dict[tuple[str, str, int], list[_Connection]] = {}
@@ -209,7 +234,8 @@ class StreamTransport(httpx.AsyncBaseTransport):
         origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         connection = self._reuse(origin) or await self._connect(origin)
         try:
-            await connection.exchange(request)
+            async with silence(self.silence_seconds):
+                await connection.exchange(request)
         except BaseException:
             connection.abort()
             raise

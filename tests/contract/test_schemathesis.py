@@ -1,0 +1,194 @@
+"""Generated requests against both services: no fault of ours, and only what the documents announce.
+
+`COLLOQUY_SCHEMATHESIS_EXAMPLES=200 pytest tests/contract/test_schemathesis.py` looks much longer, and elsewhere
+each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from pydantic import SecretStr
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import agent_service.main
+import chat_api.main
+from agent_service.config import AgentSettings
+from chat_api.config import ApiSettings
+from shared.security import ServiceName, service_signer
+from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
+from tests.fakes.agent import ScriptedAgent
+from tests.fakes.scripted_model import ScriptedModelServer
+from tests.factories.served import served
+from tests.stores import StoreClient
+
+Json = dict[str, Any]
+
+DEFAULT_EXAMPLES = 6
+EXAMPLES = int(os.environ.get("COLLOQUY_SCHEMATHESIS_EXAMPLES", DEFAULT_EXAMPLES))
+API = "/api/v1"
+PASSWORD = "correct horse battery staple"
+MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+)
+
+
+@schemathesis.deserializer("text/event-stream", "text/plain")
+def _text(_: schemathesis.DeserializationContext, response: schemathesis.Response) -> str:
+    return response.text
+
+
+class Person:
+    """Somebody with a conversation, made anew for each operation: the one before may have deleted it."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self._client = httpx.Client(base_url=address, trust_env=False, timeout=10)
+        body = {"email": f"{name}@example.org", "username": name, "password": PASSWORD}
+        self._post("/auth/register", json=body)
+        token = self._post("/auth/token", data={"username": name, "password": PASSWORD})["access_token"]
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self._client.headers.update(self.headers)
+
+    def conversation(self) -> dict[str, str]:
+        session = self._post("/sessions", json={"title": "Generated"})
+        said = self._post(f"/sessions/{session['id']}/messages", json={"content": "Hello"})
+        key = self._post("/api-keys", json={"name": "generated", "scopes": ["chat:read"]})
+        return {
+            "session_id": session["id"],
+            "message_id": said["message"]["id"],
+            "run_id": said["run"]["id"],
+            "key_id": key["id"],
+        }
+
+    def _post(self, path: str, **sent: Any) -> Json:
+        answer = self._client.post(f"{API}{path}", **sent)
+        assert answer.status_code in (200, 201), answer.text
+        body: Json = answer.json()
+        return body
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture(scope="module")
+def chat_address(store_client: StoreClient, worker_number: int) -> Iterator[str]:
+    database = store_client.database(f"schemathesis_gw{worker_number}")
+    loaded = ApiSettings(environment=Environment.TEST, database_url=SecretStr(database.api_url), redis_url=None)
+    with served(chat_api.main.create_app(loaded, agent_transport=ScriptedAgent())) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def agent_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ScriptedModelServer() as model:
+        loaded = AgentSettings(
+            _env_file=None,
+            environment=Environment.TEST,
+            data_dir=Path(tmp_path_factory.mktemp("agent")),
+            default_provider="openai",
+            openai_api_key="a key",
+            openai_base_url=model.openai_url,
+            google_api_key="a key",
+            google_gemini_base_url=model.gemini_url,
+            model_retry_base_seconds=0.01,
+        )
+        with served(agent_service.main.create_app(loaded)) as address:
+            yield address
+
+
+def takes_anything(operation: Any) -> bool:
+    """Whether there is anything to get wrong."""
+    return bool(operation.body) or any(operation.iter_parameters())
+
+
+class Explorer:
+    """Calls every operation of a document with generated data, and keeps what was wrong with the answers."""
+
+    def __init__(self, document: Json, address: str, mode: GenerationMode, headers: Mapping[str, str]) -> None:
+        self._schema = schemathesis.openapi.from_dict(document)
+        self._schema.config.update(base_url=address)
+        self._mode = mode
+        self._headers = dict(headers)
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self.calls = 0
+
+    def explore(self, values: Callable[[], dict[str, str]]) -> list[str]:
+        """What was wrong. `values` gives ids that exist, for the paths of good requests."""
+        failures = []
+        with self._session:
+            for found in self._schema.get_all_operations():
+                operation = found.ok()
+                if self._mode is GenerationMode.NEGATIVE and not takes_anything(operation):
+                    continue
+                known = values() if operation.path_parameters else {}
+                try:
+                    self._explore(operation, known)
+                except FailureGroup as group:
+                    failures += [f"{operation.label}: {failure.title}: {failure}" for failure in group.exceptions]
+        return failures
+
+    def _explore(self, operation: Any, known: dict[str, str]) -> None:
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=EXAMPLES == DEFAULT_EXAMPLES,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=self._mode))
+        def call(case: schemathesis.Case) -> None:
+            self.calls += 1
+            if self._mode is GenerationMode.POSITIVE:
+                case.path_parameters = {name: known[name] for name in case.path_parameters or {}}
+            response = case.call(session=self._session, headers=self._headers)
+            case.validate_response(response, checks=[*CHECKS])
+
+        call()
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_the_chat_api_answers_as_it_says(chat_document: Json, chat_address: str, mode: GenerationMode) -> None:
+    with closing(Person(chat_address, f"person-{mode.value}")) as person:
+        explorer = Explorer(chat_document, chat_address, mode, person.headers)
+        failures = explorer.explore(person.conversation)
+
+    assert not failures, "\n\n".join(failures)
+    assert explorer.calls >= 25 * EXAMPLES // 2
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_the_agent_answers_as_it_says(agent_document: Json, agent_address: str, mode: GenerationMode) -> None:
+    signer = service_signer(DEVELOPMENT_SERVICE_KEY, issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE)
+    explorer = Explorer(agent_document, agent_address, mode, {"Authorization": f"Bearer {signer.mint('chat_api')}"})
+
+    failures = explorer.explore(dict)
+
+    assert not failures, "\n\n".join(failures)
+    assert explorer.calls >= EXAMPLES
