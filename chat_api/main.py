@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
 from chat_api import health
@@ -18,11 +17,14 @@ from chat_api.auth.openapi import add_password_grant
 from chat_api.auth.router import router as api_keys_router
 from chat_api.clients.agent import HttpAgent
 from chat_api.config import ApiSettings
+from chat_api.kit.bound_route import API_PREFIX, mount_bound, operation_id
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database, install_store_handlers
 from chat_api.kit.redis import RedisClients
+from chat_api.messages.router import busy as busy_messages_router
 from chat_api.messages.router import router as messages_router
 from chat_api.runs.engine import RunEngine
+from chat_api.runs.router import busy as busy_runs_router
 from chat_api.runs.router import router as runs_router
 from chat_api.runs.schemas import MessageDelta
 from chat_api.sessions.router import router as sessions_router
@@ -36,8 +38,8 @@ from shared.web.openapi import add_schema, complete
 from shared.web.responses import install_problem_handlers
 from shared.web.server import serve
 
-API_PREFIX = "/api/v1"
 # Routes are tried in order, so the busiest come first.
+BUSY_ROUTERS = (busy_runs_router, busy_messages_router)
 ROUTERS = (runs_router, messages_router, sessions_router, auth_router, users_router, api_keys_router)
 DESCRIPTION = """
 Users, sessions, messages and runs, in PostgreSQL, over REST and server-sent events.
@@ -92,7 +94,7 @@ def create_app(
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
-        generate_unique_id_function=_operation_id,
+        generate_unique_id_function=operation_id,
         # A redirect would lead a body, and its credential, to an address that nobody documented.
         redirect_slashes=False,
         separate_input_output_schemas=False,
@@ -101,6 +103,8 @@ def create_app(
     app.state.clock = clock or SystemClock()
     app.state.metrics = registry
     app.state.process_metrics = ProcessMetrics(registry)
+    for router in BUSY_ROUTERS:
+        mount_bound(app, router)
     for router in ROUTERS:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(health.router)
@@ -121,11 +125,6 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegi
             expose_headers=["X-Request-ID", "Idempotent-Replayed", "Retry-After"],
         )
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=HttpMetrics(registry))
-
-
-def _operation_id(route: APIRoute) -> str:
-    """Function names are unique, and what a generated client calls its methods."""
-    return route.name
 
 
 def _document_what_routes_cannot_say(app: FastAPI) -> None:

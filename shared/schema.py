@@ -21,12 +21,8 @@ def check_storable(value: object, depth: int = 0) -> None:
     """
     if isinstance(value, str):
         _check_text(value)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise PydanticCustomError("number_not_finite", "Numbers must be finite")
-    elif isinstance(value, int):
-        if not -_INT64 <= value < _INT64:
-            raise PydanticCustomError("number_too_large", "Integers must fit 64 bits")
+    elif isinstance(value, float | int):
+        _check_number(value)
     elif isinstance(value, dict | list):
         if depth >= MAX_JSON_DEPTH:
             raise PydanticCustomError("json_too_deep", "JSON must not nest deeper than 16 levels")
@@ -35,6 +31,14 @@ def check_storable(value: object, depth: int = 0) -> None:
         if isinstance(value, dict):
             for item in value.values():
                 check_storable(item, depth + 1)
+
+
+def _check_number(value: float) -> None:
+    if isinstance(value, int):
+        if not -_INT64 <= value < _INT64:
+            raise PydanticCustomError("number_too_large", "Integers must fit 64 bits")
+    elif not math.isfinite(value):
+        raise PydanticCustomError("number_not_finite", "Numbers must be finite")
 
 
 def _check_text(value: str) -> None:

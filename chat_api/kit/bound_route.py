@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ Binder = Callable[[Request], Awaitable[dict[str, Any]]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 Model = TypeVar("Model", bound=BaseModel)
 
+API_PREFIX = "/api/v1"
 _BINDER = "__binder__"
 _UUID: TypeAdapter[UUID] = TypeAdapter(UUID)
 
@@ -54,6 +56,23 @@ class BoundRoute(APIRoute):
         request = Request(scope, receive, send)
         response: Response = await self.endpoint(**await binder(request))
         await response(scope, receive, send)
+
+
+def operation_id(route: APIRoute) -> str:
+    """Function names are unique, and what a generated client calls its methods."""
+    return route.name
+
+
+def bound_router(tag: str) -> APIRouter:
+    """A router for bound routes, with whole paths.
+
+    Its routes go straight into the application (`mount_bound`): those of an included router are matched twice.
+    """
+    return APIRouter(prefix=API_PREFIX, tags=[tag], route_class=BoundRoute, generate_unique_id_function=operation_id)
+
+
+def mount_bound(app: FastAPI, router: APIRouter) -> None:
+    app.router.routes.extend(router.routes)
 
 
 def path_uuid(request: Request, name: str) -> UUID:

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import asyncpg
 import orjson
 from fastapi import Depends, FastAPI, Request
+from sqlalchemy import event, text
 from sqlalchemy import exc as sa_exc
-from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from starlette.responses import Response
@@ -90,12 +90,19 @@ async def _commit_and_close(session: AsyncSession) -> None:
         await session.close()
 
 
+def _refuse_closed(connection: Any, _: object, __: object) -> None:
+    """After a restart of PostgreSQL the pool is full of connections that are known to be closed: no ping needed."""
+    if connection.driver_connection.is_closed():
+        raise sa_exc.DisconnectionError
+
+
 class Database:
     """Owns the connections of one process. Open it in the lifespan, close it at its end."""
 
     def __init__(self, engine: AsyncEngine, statements: asyncpg.Pool) -> None:
         self.engine = engine
         self._statements = statements
+        self._turns = asyncio.Semaphore(statements.get_max_size())
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
 
     @classmethod
@@ -115,6 +122,7 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={"server_settings": SERVER_SETTINGS, "timeout": _CONNECT_TIMEOUT_SECONDS},
         )
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
         statements = await asyncpg.create_pool(
             url.set(drivername="postgresql").render_as_string(hide_password=False),
             # No connection is made here: a process must be able to start before its database does.
@@ -170,8 +178,18 @@ class Database:
         return rows
 
     async def _run(self, method: str, statement: str, *args: Any) -> Any:
-        async with self._statements.acquire(timeout=_POOL_TIMEOUT_SECONDS) as connection:
-            return await getattr(connection, method)(statement, *args)
+        # The pool's own queue lets newcomers overtake those it wakes: with 100 callers some wait 20 times longer
+        # than the others. A semaphore takes turns, and leaves the pool nothing to queue.
+        if self._turns.locked():
+            async with asyncio.timeout(_POOL_TIMEOUT_SECONDS):
+                await self._turns.acquire()
+        else:
+            await self._turns.acquire()
+        try:
+            async with self._statements.acquire() as connection:
+                return await getattr(connection, method)(statement, *args)
+        finally:
+            self._turns.release()
 
     async def ping(self) -> str:
         """Name of the database that answered."""

@@ -9,6 +9,7 @@ from chat_api.config import ApiSettings
 _CONNECT_SECONDS = 1.0
 _COMMAND_SECONDS = 0.5
 _BLOCKED_READERS = 500
+_BLOCKED_SECONDS = 2.0
 
 
 class RedisClients:
@@ -30,6 +31,8 @@ class RedisClients:
                 max_connections=_BLOCKED_READERS,
                 timeout=_COMMAND_SECONDS,
                 socket_connect_timeout=_CONNECT_SECONDS,
+                # Longer than any read blocks: a server that hangs must not hold its readers.
+                socket_timeout=_BLOCKED_SECONDS,
             )
         )
 

@@ -12,7 +12,7 @@ from chat_api.auth.actors import Scope
 from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock
 from chat_api.auth.permissions import ChatReader, ChatWriter, Permission
-from chat_api.kit.bound_route import BoundRoute, bound_by, located, path_uuid
+from chat_api.kit.bound_route import bound_by, bound_router, located, path_uuid
 from chat_api.kit.db import Db, Statements, get_database
 from chat_api.kit.pagination import InvalidCursor
 from chat_api.messages.documents import VISIBLE_MESSAGE, WINDOW_AFTER, WINDOW_BEFORE
@@ -23,7 +23,8 @@ from chat_api.sessions.dependencies import OwnedSession, SessionId, VisibleSessi
 from chat_api.sessions.errors import NotSessionOwner, RunActive, SessionArchived, SessionNotFound
 from shared.problems import FieldError, ValidationFailed
 
-router = APIRouter(prefix="/sessions/{session_id}/messages", tags=["Messages"], route_class=BoundRoute)
+router = APIRouter(prefix="/sessions/{session_id}/messages", tags=["Messages"])
+busy = bound_router("Messages")
 
 _MAX_SEQ = 2**63 - 1
 MessageId = Annotated[UUID, Path(description="Id of the message.")]
@@ -43,7 +44,7 @@ class WindowQuery(BaseModel):
     before_seq: int | None = Field(default=None, ge=0, le=_MAX_SEQ)
     after_seq: int | None = Field(default=None, ge=0, le=_MAX_SEQ)
     limit: int = Field(default=50, ge=1, le=100)
-    cursor: str | None = Field(default=None, pattern=r"^[ab]\d{1,18}$", description="`next_cursor` of a window.")
+    cursor: str | None = Field(default=None, pattern=r"^[ab][0-9]{1,18}$", description="`next_cursor` of a window.")
 
     def bounds(self) -> tuple[int, int | None]:
         """(before, after): the latter wins where it is given. Raises `ValidationFailed` for more than one."""
@@ -72,8 +73,8 @@ async def _bind_window(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get(
-    "",
+@busy.get(
+    "/sessions/{session_id}/messages",
     response_model=MessageWindow,
     summary="Read a window of history",
     responses=answers(SessionNotFound, InvalidCursor),

@@ -16,13 +16,13 @@ from itertools import chain, repeat
 from typing import TypeVar, assert_never
 from uuid import UUID
 
-from chat_api.clients.agent import Agent, AgentRefused, AgentUnavailable
+from chat_api.clients.agent import AGENT_RESTARTING, Agent, AgentBrokeOff, AgentRefused, AgentUnavailable
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.kit.models import new_id
 from chat_api.runs.errors import RunBroken, RunInterrupted, RunTimedOut
 from chat_api.runs.events import FIRST_STREAMED_ID, delta_data, terminal_type
-from chat_api.runs.models import FINAL_STATUSES, RunStatus
+from chat_api.runs.models import RunStatus
 from chat_api.runs.prompt import chat_request
 from chat_api.runs.repository import Claim, Ended, Ending, RunRepository
 from chat_api.runs.streams import LiveStream, RunStreams
@@ -34,7 +34,8 @@ log = get_logger("runs")
 
 Result = TypeVar("Result")
 
-_AGENT_PATIENCE_SECONDS = 5.0
+# An agent that was killed is back within 2 to 5 s; a run has to be over within 10 s.
+_AGENT_PATIENCE_SECONDS = 7.0
 _STORE_PATIENCE_SECONDS = 30.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0)
 CLOSING_EVENTS = 2
@@ -108,6 +109,10 @@ class RunExecutor:
     def active_count(self) -> int:
         return len(self._active)
 
+    @property
+    def active_runs(self) -> list[UUID]:
+        return list(self._active)
+
     async def start_next(self, session_id: UUID) -> None:
         """Claim the session's next waiting run, if there is one and it is free, and answer it from here."""
         if not self._accepting or len(self._active) >= self._settings.max_concurrent_runs:
@@ -131,8 +136,10 @@ class RunExecutor:
     async def beat(self) -> None:
         """Renew our leases, store what was said so far, and hear who was cancelled or taken from us."""
         before = dict(self._active)
+        if not before:
+            return
         texts = {run_id: text for run_id, active in before.items() if (text := active.unstored_text()) is not None}
-        held = await self._repository.heartbeat(self.owner, self._settings.run_lease_seconds, texts)
+        held = await self._repository.heartbeat(self.owner, self._settings.run_lease_seconds, before, texts)
         for run_id, active in before.items():
             if run_id not in held:
                 active.interrupt(Stop.LEASE_LOST)
@@ -223,11 +230,13 @@ class RunExecutor:
             lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
         )
         request = chat_request(claim, history, limit=limit)
-        give_up_at = time.monotonic() + _AGENT_PATIENCE_SECONDS
+        give_up_at: float | None = None
         for delay in _backoff():
             try:
                 return await self._listen(active, request)
-            except AgentUnavailable:
+            except (AgentUnavailable, AgentBrokeOff):
+                # As long as nothing was said, nobody can notice that the agent begins anew.
+                give_up_at = give_up_at or time.monotonic() + _AGENT_PATIENCE_SECONDS
                 if active.has_spoken or time.monotonic() + delay > give_up_at:
                     raise
                 await asyncio.sleep(delay)
@@ -245,6 +254,8 @@ class RunExecutor:
                     case DoneEvent():
                         active.done = event
                     case ErrorEvent():
+                        if event.problem.code == AGENT_RESTARTING and not active.has_spoken:
+                            raise AgentUnavailable
                         return AgentRefused(event.problem)
                     case _:
                         assert_never(event)
@@ -282,7 +293,7 @@ class RunExecutor:
         """A commit whose answer was lost looks like a lost lease when it is tried again: tell them apart."""
         run_id = active.claim.lease.run_id
         state = await self._patiently(lambda: self._repository.state(run_id))
-        if state is None or state.status not in FINAL_STATUSES or state.stream_length != ending.stream_length:
+        if state is None or state.status is not ending.status or state.stream_length != ending.stream_length:
             return None
         return Ended(state.run, state.reply)
 

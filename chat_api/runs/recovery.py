@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
@@ -55,10 +56,14 @@ class RunRecovery:
 
     async def recover(self) -> None:
         """One round: take over what was orphaned, and start what waits without anybody knowing."""
-        for orphan in await self._repository.take_over(self._executor.owner, self._settings.run_lease_seconds):
-            await self._settle(orphan)
+        orphans = await self._repository.take_over(
+            self._executor.owner, self._settings.run_lease_seconds, self._executor.active_runs
+        )
+        for orphan in orphans:
+            # One that cannot be settled must not keep the others waiting; its lease runs out again.
+            await self._surviving(partial(self._settle, orphan))
         for session_id in await self._repository.sessions_with_waiting_runs(self._settings.run_poll_seconds):
-            await self._executor.start_next(session_id)
+            await self._surviving(partial(self._executor.start_next, session_id))
 
     async def _settle(self, orphan: Orphan) -> None:
         """End an orphan that has spoken; answer one that has not again, which nobody can notice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -220,10 +220,12 @@ class RunRepository:
         rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
         return [Exchange(row["content"], row["username"], row["answer"]) for row in rows]
 
-    async def heartbeat(self, owner: str, lease_seconds: float, texts: Mapping[UUID, str]) -> dict[UUID, bool]:
-        """Renew every lease of `owner` and store what was said so far; returns run → cancel requested."""
+    async def heartbeat(
+        self, owner: str, lease_seconds: float, runs: Collection[UUID], texts: Mapping[UUID, str]
+    ) -> dict[UUID, bool]:
+        """Renew the leases of `runs` and store what was said so far; returns run → cancel requested, if still held."""
         rows = await self._database.fetch_rows(
-            sql.HEARTBEAT, owner, lease_seconds, list(texts.keys()), list(texts.values())
+            sql.HEARTBEAT, owner, lease_seconds, list(texts.keys()), list(texts.values()), list(runs)
         )
         return {row["id"]: row["cancelled"] for row in rows}
 
@@ -281,9 +283,12 @@ class RunRepository:
         row = await self._database.fetch_row(sql.RUN_STATUS, run_id)
         return None if row is None else RunStatus(row["status"])
 
-    async def take_over(self, owner: str, lease_seconds: float) -> list[Orphan]:
-        """Lease every run whose own lease ran out, so that its holder, if it still lives, cannot write."""
-        rows = await self._database.fetch_rows(sql.TAKE_OVER, owner, lease_seconds)
+    async def take_over(self, owner: str, lease_seconds: float, answered: Collection[UUID]) -> list[Orphan]:
+        """Lease every run whose own lease ran out, so that its holder, if it still lives, cannot write.
+
+        `answered` are the runs that this process answers now, which are no orphans.
+        """
+        rows = await self._database.fetch_rows(sql.TAKE_OVER, owner, lease_seconds, list(answered))
         return [
             Orphan(Lease(row["session_id"], row["id"], row["attempt"], owner), row["cancelled"], row["content"] or "")
             for row in rows

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from chat_api.auth.actors import Scope
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter, Permission
-from chat_api.kit.bound_route import BoundRoute, bound_by, json_body, path_uuid
+from chat_api.kit.bound_route import bound_by, bound_router, json_body, path_uuid
 from chat_api.kit.idempotency import KEY_HEADER, IdempotencyKey, IdempotencyKeyReused, idempotency_key
 from chat_api.messages.errors import MessageNotFound
 from chat_api.messages.router import MessageId
@@ -24,7 +24,8 @@ from chat_api.sessions.dependencies import SessionId
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from shared.problems import FieldError, ValidationFailed
 
-router = APIRouter(tags=["Runs"], route_class=BoundRoute)
+router = APIRouter(tags=["Runs"])
+busy = bound_router("Messages")
 
 _MAY_WRITE = Permission(Scope.CHAT_WRITE)
 
@@ -96,11 +97,10 @@ async def _bind_send(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post(
+@busy.post(
     "/sessions/{session_id}/messages",
     status_code=201,
     response_model=Exchanged,
-    tags=["Messages"],
     summary="Send a message",
     responses=_REPLY_MODES | answers(SessionNotFound, SessionArchived, IdempotencyKeyReused, Restarting),
 )

@@ -195,7 +195,7 @@ reply in the log, and would come between question and answer for the model.
 HEARTBEAT = """
     WITH held AS (
         UPDATE chat.runs SET lease_expires_at = now() + make_interval(secs => $2)
-        WHERE lease_owner = $1 AND status = 'running'
+        WHERE lease_owner = $1 AND status = 'running' AND id = ANY($5::uuid[])
         RETURNING id, session_id, reply_message_id, cancel_requested_at IS NOT NULL AS cancelled
     ), said AS (
         UPDATE chat.messages m SET content = c.content
@@ -204,7 +204,11 @@ HEARTBEAT = """
     )
     SELECT id, cancelled FROM held
 """
-"""($1 lease owner, $2 lease seconds, $3 runs, $4 their texts so far) → the runs still held."""
+"""($1 lease owner, $2 lease seconds, $3 runs that said more, $4 their texts so far, $5 runs answered now)
+→ the runs still held.
+
+A lease that the owner does not know of (its claim was committed, but the answer lost) is left to run out.
+"""
 
 FINISH = f"""
     WITH s AS (
@@ -307,7 +311,7 @@ TAKE_OVER = """
     UPDATE chat.runs r SET lease_owner = $1, lease_expires_at = now() + make_interval(secs => $2)
     FROM (
         SELECT session_id, id FROM chat.runs
-        WHERE status = 'running' AND lease_expires_at < now()
+        WHERE status = 'running' AND lease_expires_at < now() AND id <> ALL($3::uuid[])
         ORDER BY lease_expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
     ) o
     WHERE r.session_id = o.session_id AND r.id = o.id
@@ -315,7 +319,10 @@ TAKE_OVER = """
         (SELECT m.content FROM chat.messages m WHERE m.session_id = r.session_id AND m.id = r.reply_message_id)
             AS content
 """
-"""($1 lease owner, $2 lease seconds) → runs whose process died, now ours to end or to give back."""
+"""($1 lease owner, $2 lease seconds, $3 runs it answers now) → runs whose process died, now ours to end or give back.
+
+Our own leases run out too while PostgreSQL is away: the next heartbeat renews them.
+"""
 
 SESSIONS_WITH_WAITING_RUNS = """
     SELECT DISTINCT q.session_id FROM chat.runs q

@@ -61,13 +61,16 @@ class RedisStreamLog:
         self._writer = writer
         self._reader = reader
         self._down_until = 0.0
+        self._unreadable_until = 0.0
 
     async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
         if time.monotonic() < self._down_until:
             return [False] * len(entries)
         pipeline = self._writer.pipeline(transaction=False)
+        positions: list[int] = []
         for run_id, event in entries:
             key = _key(run_id)
+            positions.append(len(pipeline))
             pipeline.execute_command("XADD", key, f"0-{event.id}", b"t", event.type, b"d", event.data)
             if event.type != "message.delta":
                 pipeline.expire(key, _RUNNING_TTL_SECONDS)
@@ -77,19 +80,24 @@ class RedisStreamLog:
             self._down_until = time.monotonic() + _DOWN_SECONDS
             log.warning("stream.unavailable", error=type(error).__name__)
             return [False] * len(entries)
-        # EXPIRE answers with a number, XADD with the entry's id or an error.
-        return [not isinstance(result, Exception) for result in results if not isinstance(result, bool | int)]
+        # Of XADD alone: an EXPIRE that is refused is no second event.
+        return [not isinstance(results[position], Exception) for position in positions]
 
     async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
+        if time.monotonic() < self._unreadable_until:
+            return None
         try:
             found = await self._reader.xread(
                 {_key(run_id): f"0-{after}"}, count=1000, block=max(1, int(wait_seconds * 1000))
             )
         except (RedisError, OSError, TimeoutError):
+            self._unreadable_until = time.monotonic() + _DOWN_SECONDS
             return None
         return [_event(entry) for _, entries in found or [] for entry in entries]
 
     async def keep_for(self, run_id: UUID, seconds: int) -> None:
+        if time.monotonic() < self._down_until:
+            return
         try:
             await self._writer.expire(_key(run_id), seconds)
         except (RedisError, OSError, TimeoutError):

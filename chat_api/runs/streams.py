@@ -189,14 +189,15 @@ class RunStreams:
         found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
         if found and found[0].id == after + 1:
             return found
-        if found is None:
+        if found is None or found:
+            # The log is away, or has a hole here: reading it again will not wait by itself.
             await asyncio.sleep(_POLL_SECONDS)
         status = await self._states.status(run_id)
         if status is not None and status not in FINAL_STATUSES:
             return []
         # The terminal event follows the commit: look once more before giving up on the log.
         found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
-        if found and found[0].id == after + 1 and found[-1].is_terminal:
+        if found and found[0].id == after + 1:
             return found
         state = await self._states.state(run_id)
         return snapshot(state, after) if state is not None else [gone(after)]
@@ -222,7 +223,7 @@ class RunStreams:
 
 def snapshot(state: RunState, after: int) -> list[RunEvent]:
     """The whole reply and the terminal event, for a reader whose deltas are no longer kept."""
-    if state.reply is None:
+    if state.reply is None or after == state.stream_length - 1:
         return [RunEvent(max(state.stream_length, after + 1), terminal_type(state.status), state.run)]
     last_id = max(state.stream_length, after + 2)
     return [

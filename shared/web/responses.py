@@ -7,7 +7,9 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from shared.logging import get_logger, request_id_var
 from shared.problems import (
@@ -93,6 +95,16 @@ def field_errors(error: RequestValidationError) -> list[FieldError]:
     ]
 
 
+def _methods_of(request: Request) -> list[str]:
+    """Every method of the path. The framework only names those of the first route that has the path."""
+    path = request.scope["path"]
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path is not None and compile_path(route.path)[0].fullmatch(path):
+            found |= route.methods or set()
+    return sorted(found)
+
+
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem_response(error, request_id_var.get())
@@ -112,7 +124,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return problem_response(MalformedRequest(), request_id_var.get())
     if error.status_code == PayloadTooLarge.status:
         return problem_response(PayloadTooLarge(str(error.detail)), request_id_var.get())
-    problem = _HttpProblem(error.status_code, str(error.detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_of(request))
+    problem = _HttpProblem(error.status_code, str(error.detail), headers)
     return problem_response(problem, request_id_var.get())
 
 

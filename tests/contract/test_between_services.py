@@ -41,7 +41,11 @@ from tests.factories.chat import API, chat_api
 from tests.stores import Database
 
 DONE = DoneEvent(
-    finish_reason=FinishReason.STOP, provider=Provider.LOCAL, model="smollm2", latency_ms=812, time_to_first_token_ms=240
+    finish_reason=FinishReason.STOP,
+    provider=Provider.LOCAL,
+    model="smollm2",
+    latency_ms=812,
+    time_to_first_token_ms=240,
 )
 DONE_DATA = (
     '{"type":"done","finish_reason":"stop","provider":"local","model":"smollm2","latency_ms":812,'
@@ -55,34 +59,34 @@ REFUSED = ErrorEvent(
 )
 # What text may hold and a line-based protocol must not stumble over.
 AWKWARD = 'data: x\n\nevent: done\r\n\r\n: comment\u2028\u2029\x0b\x0c\x1c\x85 "quoted" \\ \t 🙂 ünï e\u0301'
+AWKWARD_DATA = json.dumps({"type": "delta", "text": AWKWARD}, ensure_ascii=False, separators=(",", ":"))
+SILENT_DATA = DONE_DATA.replace('"stop"', '"content_filter"').replace("240", "null")
+REFUSED_DATA = (
+    '{"type":"error","problem":{"type":"about:blank","title":"T","status":429,"detail":"Später.",'
+    '"code":"model-rate-limited","request_id":"r1"},"retry_after":10}'
+)
 
-EXAMPLES: dict[str, tuple[list[ChatEvent], str]] = {
-    "a turn": (
-        [DeltaEvent(text="An exchange of words."), USAGE, DONE],
-        'event: delta\ndata: {"type":"delta","text":"An exchange of words."}\n\n'
-        'event: usage\ndata: {"type":"usage","usage":{"prompt_tokens":21,"completion_tokens":5,"total_tokens":26}}\n\n'
-        f"event: done\ndata: {DONE_DATA}\n\n",
-    ),
-    "a turn without a word": (
-        [SILENT],
-        'event: done\ndata: {"type":"done","finish_reason":"content_filter","provider":"local","model":"smollm2",'
-        '"latency_ms":812,"time_to_first_token_ms":null}\n\n',
-    ),
-    "a turn that failed": (
-        [DeltaEvent(text="So"), REFUSED],
-        'event: delta\ndata: {"type":"delta","text":"So"}\n\n'
-        'event: error\ndata: {"type":"error","problem":{"type":"about:blank","title":"T","status":429,'
-        '"detail":"Später.","code":"model-rate-limited","request_id":"r1"},"retry_after":10}\n\n',
-    ),
-    "awkward text": (
-        [DeltaEvent(text=AWKWARD), DONE],
-        f"event: delta\ndata: {json.dumps({'type': 'delta', 'text': AWKWARD}, ensure_ascii=False, separators=(',', ':'))}"
-        f"\n\nevent: done\ndata: {DONE_DATA}\n\n",
-    ),
+EXAMPLES: dict[str, list[tuple[ChatEvent, str]]] = {
+    "a turn": [
+        (DeltaEvent(text="An exchange of words."), '{"type":"delta","text":"An exchange of words."}'),
+        (USAGE, '{"type":"usage","usage":{"prompt_tokens":21,"completion_tokens":5,"total_tokens":26}}'),
+        (DONE, DONE_DATA),
+    ],
+    "a turn without a word": [(SILENT, SILENT_DATA)],
+    "a turn that failed": [(DeltaEvent(text="So"), '{"type":"delta","text":"So"}'), (REFUSED, REFUSED_DATA)],
+    "awkward text": [(DeltaEvent(text=AWKWARD), AWKWARD_DATA), (DONE, DONE_DATA)],
 }
 """Events, and how they are written. Change one, and the two services of one installation no longer agree."""
 
 REQUEST = ChatRequest(run_id=uuid.uuid4(), messages=[ChatMessage(role=ChatRole.USER, content="Hello")])
+
+
+def events_of(name: str) -> list[ChatEvent]:
+    return [event for event, _ in EXAMPLES[name]]
+
+
+def written_as(name: str) -> str:
+    return "".join(f"event: {event.type}\ndata: {data}\n\n" for event, data in EXAMPLES[name])
 
 
 class ScriptedTurns(TurnRunner):
@@ -133,29 +137,27 @@ def streaming(body: bytes, size: int = 100_000) -> httpx.MockTransport:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 async def test_the_agent_writes_what_the_example_says(name: str) -> None:
-    events, written = EXAMPLES[name]
     signer = service_signer(
         ApiSettings().service_key.get_secret_value(), issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE
     )
     headers = {"Authorization": f"Bearer {signer.mint('chat_api')}"}
 
     async with (
-        agent_saying(ScriptedTurns(events)) as transport,
+        agent_saying(ScriptedTurns(events_of(name))) as transport,
         httpx.AsyncClient(transport=transport, base_url="http://agent.test", headers=headers) as client,
     ):
         answer = await client.post("/v1/chat", json=REQUEST.model_dump(mode="json"))
 
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.content.decode() == written
+    assert answer.content.decode() == written_as(name)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 @pytest.mark.parametrize("name", EXAMPLES)
 async def test_the_chat_api_reads_what_the_example_says(name: str, size: int) -> None:
     """However the network cuts it: between events, within one, within a character."""
-    events, written = EXAMPLES[name]
-    async with agent_client(streaming(b": keep-alive\n\n" + written.encode(), size)) as client:
-        assert [event async for event in client.chat(REQUEST)] == events
+    async with agent_client(streaming(b": keep-alive\n\n" + written_as(name).encode(), size)) as client:
+        assert [event async for event in client.chat(REQUEST)] == events_of(name)
 
 
 async def test_neighbouring_deltas_may_travel_together() -> None:
@@ -168,8 +170,7 @@ async def test_neighbouring_deltas_may_travel_together() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 async def test_the_two_together(name: str) -> None:
     """The chat API's own client, its own token, its own request, at the agent's own door."""
-    events, _ = EXAMPLES[name]
-    turns = ScriptedTurns(events)
+    turns = ScriptedTurns(events_of(name))
     request = ChatRequest.model_validate(
         {
             "run_id": str(uuid.uuid4()),
@@ -181,7 +182,7 @@ async def test_the_two_together(name: str) -> None:
     )
 
     async with agent_saying(turns) as transport, agent_client(transport) as client:
-        assert [event async for event in client.chat(request)] == events
+        assert [event async for event in client.chat(request)] == events_of(name)
 
     assert turns.requests == [request]
 
@@ -194,6 +195,8 @@ async def test_the_two_together(name: str) -> None:
         b"data: nothing\n\n",
         b'data: {"type":"surprise"}\n\n',
         b'data: {"type":"delta"}\n\n',
+        b'data: {"type":"delta","text":5}\n\n',
+        b'data: {"type":"delta","text":null}\n\ndata: {"type":"delta","text":"x"}\n\n',
         b'data: ["delta"]\n\n',
         b'data: {"type":"usage","usage":{"prompt_tokens":-1,"completion_tokens":0,"total_tokens":0}}\n\n',
         b"data: \xff\xfe\n\n",

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -35,9 +36,9 @@ from agent_service.config import AgentSettings
 from chat_api.config import ApiSettings
 from shared.security import ServiceName, service_signer
 from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
+from tests.factories.served import served
 from tests.fakes.agent import ScriptedAgent
 from tests.fakes.scripted_model import ScriptedModelServer
-from tests.factories.served import served
 from tests.stores import StoreClient
 
 Json = dict[str, Any]
@@ -143,6 +144,7 @@ class Explorer:
         failures = []
         with self._session:
             for found in self._schema.get_all_operations():
+                assert isinstance(found, Ok), str(found)
                 operation = found.ok()
                 if self._mode is GenerationMode.NEGATIVE and not takes_anything(operation):
                     continue
@@ -163,7 +165,7 @@ class Explorer:
             suppress_health_check=list(HealthCheck),
         )
         @given(case=operation.as_strategy(generation_mode=self._mode))
-        def call(case: schemathesis.Case) -> None:
+        def call(case: schemathesis.Case[Any]) -> None:
             self.calls += 1
             if self._mode is GenerationMode.POSITIVE:
                 case.path_parameters = {name: known[name] for name in case.path_parameters or {}}

@@ -36,7 +36,7 @@ class Operation:
 
     @property
     def is_public(self) -> bool:
-        return self.spec["security"] == []
+        return not self.spec["security"]
 
     @property
     def security(self) -> set[str]:
@@ -85,7 +85,8 @@ class Operation:
     def url(self, values: Mapping[str, str]) -> str:
         """The path, filled. Raises `NotKnownHow` for a parameter without a value."""
         missing = [name for name in self.path_parameters if name not in values]
-        missing += [found["name"] for found in self.parameters("query") + self.parameters("header") if found["required"]]
+        others = self.parameters("query") + self.parameters("header")
+        missing += [found["name"] for found in others if found["required"]]
         if missing:
             raise NotKnownHow(f"{self} needs {missing}, and this walk has no value for it")
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.path)

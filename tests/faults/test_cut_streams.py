@@ -11,6 +11,7 @@ import httpx
 import pytest
 import redis.asyncio
 
+from tests.faults import model_stats
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
@@ -57,7 +58,7 @@ async def test_streams_cut_at_random_places_join_to_the_stored_text(
 
 async def test_an_ended_run_is_told_from_any_event_on_any_replica(cluster: Cluster, somebody: Person) -> None:
     session = await somebody.session()
-    reader, _ = await somebody.stream(session, script(TEXT, chunk=30), url=cluster.urls[0])
+    reader, _ = await somebody.stream(session, script(TEXT, chunk=16, delay_ms=30), url=cluster.urls[0])
     reader.assert_gapless()
     run_id = str(reader.run_id)
     whole = reader.events
@@ -70,7 +71,7 @@ async def test_an_ended_run_is_told_from_any_event_on_any_replica(cluster: Clust
 
 async def test_a_forgotten_stream_is_told_as_the_whole_reply(cluster: Cluster, somebody: Person) -> None:
     session = await somebody.session()
-    reader, _ = await somebody.stream(session, script(TEXT, chunk=30), url=cluster.urls[0])
+    reader, _ = await somebody.stream(session, script(TEXT, chunk=16, delay_ms=30), url=cluster.urls[0])
     run_id = str(reader.run_id)
     whole = reader.events
     length = len(whole)
@@ -168,8 +169,10 @@ async def test_a_valkey_that_hangs_stops_no_run(cluster: Cluster, somebody: Pers
     """Neither the one that is streamed, nor one whose process dies at that time."""
     session = await somebody.session()
     orphaned = await somebody.session()
-    content = script("again", first_delay_ms=60_000, times=1, key=secrets.token_hex(8))
+    key = secrets.token_hex(8)
+    content = script("again", first_delay_ms=60_000, times=1, key=key)
     sent = await somebody.send(orphaned, content, url=cluster.urls[1])
+    await model_stats.begun(cluster, key)
     pid = cluster.api_b.pid
     with cluster.valkey.paused():
         cluster.api_b.kill()

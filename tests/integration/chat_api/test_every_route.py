@@ -255,5 +255,3 @@ def test_the_walk_does_not_pass_over_what_it_cannot_fill() -> None:
 
     with pytest.raises(NotKnownHow, match="pocket_id"):
         operation.url({"session_id": str(UUID(int=1))})
-
-

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from shared.schema import MAX_JSON_DEPTH, ReadSchema, Timestamp, WriteSchema, check_storable
@@ -17,7 +17,7 @@ from shared.schema import MAX_JSON_DEPTH, ReadSchema, Timestamp, WriteSchema, ch
 
 class Note(WriteSchema):
     text: str = ""
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
 
 
 def nested(depth: int, kind: type) -> object:
@@ -116,7 +116,7 @@ def test_moments_are_written_in_utc_with_z() -> None:
         assert value.tzinfo is UTC
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)))
+@given(st.datetimes(timezones=st.just(UTC)).filter(lambda moment: moment.year >= 1000))
 def test_moments_survive_the_way_there_and_back(moment: datetime) -> None:
     written = TIMESTAMP.dump_json(moment)
     assert TIMESTAMP.validate_json(written) == moment

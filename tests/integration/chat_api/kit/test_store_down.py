@@ -7,8 +7,8 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import text
 
@@ -96,7 +96,7 @@ async def test_without_redis_conversations_work(clean_database: Database, closed
 
 
 async def test_full_pools_answer_within_two_seconds(clean_database: Database) -> None:
-    limits = {"db_pool_size": 1, "db_max_overflow": 0, "db_statement_pool_size": 1}
+    limits: dict[str, Any] = {"db_pool_size": 1, "db_max_overflow": 0, "db_statement_pool_size": 1}
     # Runs are looked for now and then; here that would take the only connection away from the test.
     async with chat_api(clean_database.api_url, None, run_poll_seconds=60, **limits) as chat:
         person = await chat.person()
@@ -107,7 +107,7 @@ async def test_full_pools_answer_within_two_seconds(clean_database: Database) ->
             sleeper = asyncio.create_task(database.fetch_row("SELECT pg_sleep(5)"))
             await asyncio.sleep(0.1)
             started = time.monotonic()
-            answers: list[httpx.Response] = await asyncio.gather(
+            answers = await asyncio.gather(
                 chat.client.get(f"{API}/sessions", headers=person.headers),
                 chat.client.get(f"{API}/sessions/{new_id()}/messages", headers=person.headers),
             )

@@ -40,18 +40,28 @@ async def keys(db: Database) -> list[str]:
     return [row["key"] for row in await db.fetch_rows("SELECT key FROM chat.idempotency_keys ORDER BY key")]
 
 
+async def in_use(db: Database, connections: int) -> None:
+    """Wait, a second at most, until so many connections are checked out."""
+    async with asyncio.timeout(1):
+        while True:
+            if db.connections_in_use() == connections:
+                return
+            await asyncio.sleep(0.005)
+
+
 async def settles(db: Database, clean_database: DatabaseOfTests) -> None:
     """Within a second nothing is checked out, and PostgreSQL sees no transaction left open."""
-    async with asyncio.timeout(1):
-        while db.connections_in_use():
-            await asyncio.sleep(0.005)
+    await in_use(db, 0)
     watcher = await asyncpg.connect(DatabaseOfTests.dsn(clean_database.superuser_url))
     try:
         async with asyncio.timeout(2):
-            while await watcher.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND pid <> pg_backend_pid() AND (state LIKE 'idle in transaction%' OR state = 'active')"
-            ):
+            while True:
+                busy = await watcher.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid() AND (state LIKE 'idle in transaction%' OR state = 'active')"
+                )
+                if not busy:
+                    break
                 await asyncio.sleep(0.01)
     finally:
         await watcher.close()
@@ -67,19 +77,25 @@ async def test_a_unit_commits_at_its_end(db: Database) -> None:
 
 
 async def test_a_unit_that_raises_leaves_nothing(db: Database, clean_database: DatabaseOfTests) -> None:
-    with pytest.raises(LookupError):
+    async def write_and_raise() -> None:
         async with db.unit() as work:
             await work.execute(text(INSERT), {"key": "a"})
             raise LookupError
+
+    with pytest.raises(LookupError):
+        await write_and_raise()
     assert await keys(db) == []
     await settles(db, clean_database)
 
 
 async def test_a_statement_that_fails_leaves_nothing(db: Database, clean_database: DatabaseOfTests) -> None:
-    with pytest.raises(sa_exc.ProgrammingError):
+    async def write_nonsense() -> None:
         async with db.unit() as work:
             await work.execute(text(INSERT), {"key": "a"})
             await work.execute(text("SELECT nonsense"))
+
+    with pytest.raises(sa_exc.ProgrammingError):
+        await write_nonsense()
     with pytest.raises(asyncpg.UndefinedColumnError):
         await db.fetch_row("SELECT nonsense")
     assert await keys(db) == []
@@ -102,9 +118,7 @@ async def test_cancellation_while_a_statement_runs(db: Database, clean_database:
 
     for _ in range(3):
         waiting = [asyncio.create_task(wait()) for _ in range(2)] + [asyncio.create_task(wait_bare()) for _ in range(2)]
-        async with asyncio.timeout(2):
-            while db.connections_in_use() < 4:
-                await asyncio.sleep(0.005)
+        await in_use(db, 4)
         await asyncio.sleep(0.05)
         for task in waiting:
             task.cancel()

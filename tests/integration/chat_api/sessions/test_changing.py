@@ -235,3 +235,19 @@ async def test_an_id_that_is_none_is_refused(chat: ChatApi, ann: Person) -> None
     for method, rest, body in [("GET", "", None), *OWNERS_ROUTES]:
         answer = await chat.client.request(method, f"{API}/sessions/42{rest}", json=body, headers=ann.headers)
         assert problem(answer) == (422, "validation-failed"), (method, rest)
+
+
+async def test_the_database_itself_lets_one_run_of_a_session_be_active(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    insert_run = (
+        "INSERT INTO chat.runs (session_id, id, trigger_message_id, status, lease_expires_at)"
+        " VALUES ($1, uuidv7(), uuidv7(), $2, now() + interval '1 hour')"
+    )
+    kinds = ("running", "awaiting_approval") * 3
+    answers = await asyncio.gather(
+        *(chat.rows(insert_run, UUID(session["id"]), kind) for kind in kinds), return_exceptions=True
+    )
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert [type(error).__name__ for error in refused] == ["UniqueViolationError"] * 5
+    for status in ("queued", "completed", "failed", "cancelled"):
+        await chat.rows(insert_run, UUID(session["id"]), status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -90,10 +91,11 @@ async def read(*pieces: bytes | Exception) -> list[ChatEvent]:
 
 async def until_it_raises(events: AsyncGenerator[ChatEvent, None]) -> tuple[list[ChatEvent], Problem]:
     seen: list[ChatEvent] = []
-    with pytest.raises(Problem) as caught:
-        async for event in events:
-            seen.append(event)
-    return seen, caught.value
+    try:
+        while True:
+            seen.append(await anext(events))
+    except Problem as problem:
+        return seen, problem
 
 
 def text_of(events: list[ChatEvent]) -> str:
@@ -103,7 +105,7 @@ def text_of(events: list[ChatEvent]) -> str:
 @respx.mock(base_url=URL)
 async def test_the_request_carries_token_and_request_id(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post("/v1/chat").respond(200, headers=EVENT_STREAM, content=frame(DONE))
-    agent = make_agent()
+    agent = make_agent(httpx.AsyncHTTPTransport())
     before = request_id_var.set("trace-1")
     try:
         assert await turn(agent) == [DONE]
@@ -127,7 +129,7 @@ async def test_the_request_carries_token_and_request_id(respx_mock: respx.MockRo
 @respx.mock(base_url=URL)
 async def test_without_a_request_no_id_is_made_up(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post("/v1/chat").respond(200, headers=EVENT_STREAM, content=frame(DONE))
-    agent = make_agent()
+    agent = make_agent(httpx.AsyncHTTPTransport())
     await turn(agent)
     await agent.close()
     assert "x-request-id" not in route.calls.last.request.headers
@@ -136,7 +138,7 @@ async def test_without_a_request_no_id_is_made_up(respx_mock: respx.MockRouter) 
 @respx.mock(base_url=URL)
 async def test_ping_asks_for_life(respx_mock: respx.MockRouter) -> None:
     respx_mock.get("/health/live").mock(side_effect=[httpx.Response(200), httpx.Response(503)])
-    agent = make_agent()
+    agent = make_agent(httpx.AsyncHTTPTransport())
     await agent.ping()
     with pytest.raises(httpx.HTTPStatusError):
         await agent.ping()
@@ -151,7 +153,7 @@ WHOLE = b": hello\n\n" + b"".join(frame(DeltaEvent(text=text)) for text in TEXTS
 @given(st.lists(st.integers(1, len(WHOLE) - 1), max_size=12))
 async def test_cuts_anywhere_change_nothing(cuts: list[int]) -> None:
     edges = [0, *sorted(set(cuts)), len(WHOLE)]
-    events = await read(*(WHOLE[start:end] for start, end in zip(edges, edges[1:], strict=False)))
+    events = await read(*(WHOLE[start:end] for start, end in itertools.pairwise(edges)))
     assert text_of(events) == "".join(TEXTS)
     assert [event for event in events if not isinstance(event, DeltaEvent)] == [DONE]
 
@@ -298,9 +300,9 @@ async def test_closing_the_iterator_closes_the_response() -> None:
     agent = make_agent(Scripted(httpx.Response(200, headers=EVENT_STREAM, stream=body)))
     events = agent.chat(TURN)
     assert await anext(events) == DeltaEvent(text="So")
-    assert not body.closed
+    closed_before = body.closed
     await events.aclose()
-    assert body.closed
+    assert (closed_before, body.closed) == (False, True)
     await agent.close()
 
 
