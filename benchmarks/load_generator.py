@@ -14,7 +14,7 @@ from typing import Any, cast
 import orjson
 import uvloop
 
-from benchmarks.load import Load, LoadResult, Streams, StreamResult, percentile
+from benchmarks.load import Load, LoadResult, StreamResult, Streams, percentile
 from benchmarks.responses import ResponseReader
 
 _HOST = "127.0.0.1"

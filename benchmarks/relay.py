@@ -77,10 +77,14 @@ def measure(stack: Stack, api: Server, agent: Server, model: Server, plan: Plan)
         ),
         Figure(
             "relay: all 32 at the same moment",
-            f"first token p50 {number(percentile(burst.first, 0.5))} ms, p95 {number(percentile(burst.first, 0.95))} ms",
-            f"direct p50 {number(percentile(direct_burst.first, 0.5))} ms",
+            f"first token {_median_and_p95(burst)}",
+            f"direct {_median_and_p95(direct_burst)}",
         ),
     ]
+
+
+def _median_and_p95(burst: _Round) -> str:
+    return f"p50 {number(percentile(burst.first, 0.5))} ms, p95 {number(percentile(burst.first, 0.95))} ms"
 
 
 def _first_token(share: float, ours: Sequence[_Round], direct: Sequence[_Round]) -> Figure:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 from chat_api.cli.migrations import upgrade
 from deploy.local import processes
@@ -26,7 +27,7 @@ from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.valkey import EmbeddedValkey
 
 _READY_SECONDS = 30.0
-_FOREIGN = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "PG")
+_FOREIGN = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "PG", "PYTHON")
 
 
 class DidNotStart(Exception):
@@ -36,7 +37,7 @@ class DidNotStart(Exception):
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder that PostgreSQL's user can enter, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="colloquy-bench-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="colloquy-bench-"))
     folder.chmod(0o755)
     try:
         yield folder
@@ -55,7 +56,7 @@ def stop_on_signals() -> None:
 
 
 def plain_environment(**variables: str) -> dict[str, str]:
-    """Ours, without what a person has set for their own use."""
+    """Ours, without what a person has set for their own use: PYTHONDONTWRITEBYTECODE alone would double a start."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return {**kept, "PYTHONUNBUFFERED": "1", **variables}
 
@@ -77,7 +78,7 @@ class Stack:
     def __init__(self) -> None:
         self._exits = ExitStack()
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         try:
             self.folder = self._exits.enter_context(scratch_folder())
             self.credentials = Credentials.load_or_create(self.folder)

@@ -38,7 +38,7 @@ class ApiSettings(CommonSettings):
         default=40, gt=0, description="Longest silence of the agent within a turn; it sends a comment every 15 s."
     )
     breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open the circuit to the agent.")
-    breaker_open_seconds: float = Field(default=2, gt=0)
+    breaker_open_seconds: float = Field(default=1, gt=0)
 
     history_messages: int = Field(default=50, ge=1, description="Messages handed to the model at most.")
     sse_keepalive_seconds: float = Field(default=15, gt=0)

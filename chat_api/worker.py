@@ -17,6 +17,7 @@ from arq import cron
 from arq.connections import RedisSettings
 from arq.worker import Worker
 
+from chat_api.auth.refresh import RefreshTokens
 from chat_api.clients.agent import HttpAgent
 from chat_api.config import ApiSettings
 from chat_api.kit.clock import Clock, SystemClock
@@ -42,6 +43,17 @@ async def forget_old_answers(ctx: dict[Any, Any]) -> int:
     return forgotten
 
 
+async def forget_expired_sign_ins(ctx: dict[Any, Any]) -> int:
+    """Delete refresh token families that nobody can use any more."""
+    database: Database = ctx["database"]
+    settings: ApiSettings = ctx["settings"]
+    async with database.unit() as db:
+        tokens = RefreshTokens(db, ctx["clock"], lifetime=settings.refresh_token_lifetime)
+        forgotten = await tokens.forget_expired()
+    log.info("sign_ins.forgotten", families=forgotten)
+    return forgotten
+
+
 def _dumps(value: dict[str, Any]) -> bytes:
     return orjson.dumps(value, default=str)
 
@@ -51,7 +63,10 @@ def make_worker(settings: ApiSettings, context: dict[str, Any]) -> Worker:
     if settings.redis_url is None:
         raise SettingsError("COLLOQUY_REDIS_URL is not set, and the worker's queue lives there.")
     return Worker(
-        cron_jobs=[cron(forget_old_answers, minute=17, second=0, unique=True)],
+        cron_jobs=[
+            cron(forget_old_answers, minute=17, second=0, unique=True),
+            cron(forget_expired_sign_ins, minute=37, second=0, unique=True),
+        ],
         redis_settings=RedisSettings.from_dsn(settings.redis_url.get_secret_value()),
         ctx=context,
         job_serializer=_dumps,
@@ -73,7 +88,9 @@ async def _work(settings: ApiSettings) -> None:
     agent = HttpAgent(settings)
     engine = RunEngine(settings, database, redis, agent)
     engine.start()
-    queue = asyncio.create_task(_keep_queue(settings, {"database": database, "clock": SystemClock()}))
+    queue = asyncio.create_task(
+        _keep_queue(settings, {"database": database, "settings": settings, "clock": SystemClock()})
+    )
     log.info("worker.started")
     try:
         await stop.wait()

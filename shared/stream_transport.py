@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import cast
 from urllib.request import getproxies, proxy_bypass
 
@@ -46,6 +46,8 @@ class _Connection(asyncio.Protocol):
         self._reusable = False
         self._error: httpx.TransportError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
         self.idle_since = 0.0
 
     @property
@@ -62,6 +64,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
         if not self._exchanging or self._complete:
             self._fail(httpx.RemoteProtocolError("The server speaks out of turn."))
             return
@@ -110,8 +113,11 @@ class _Connection(asyncio.Protocol):
 
     # What the transport below calls.
 
-    async def exchange(self, request: httpx.Request) -> None:
-        """Send the request and wait for the answer's headers. Raises `httpx.TransportError`."""
+    async def exchange(self, request: httpx.Request, silence_seconds: float | None) -> None:
+        """Send the request and wait for the answer's headers. Raises `httpx.TransportError`.
+
+        From here to the end of the answer, `httpx.ReadTimeout` is raised when nothing comes for so long.
+        """
         self._parser = httptools.HttpResponseParser(self)
         self.headers, self._body, self._held, self._header_bytes = [], [], 0, 0
         self._headers_done = self._complete = self._reusable = False
@@ -120,6 +126,7 @@ class _Connection(asyncio.Protocol):
         head += [name + b": " + value + b"\r\n" for name, value in request.headers.raw]
         assert self._transport is not None
         self._transport.write(b"".join([*head, b"\r\n", await request.aread()]))
+        self._watch(silence_seconds)
         while not self._headers_done:
             await self._wait()
 
@@ -144,10 +151,32 @@ class _Connection(asyncio.Protocol):
         """Between exchanges: whatever comes now is out of turn."""
         self._exchanging = False
         self.idle_since = self._loop.time()
+        self._watch(None)
 
     def abort(self) -> None:
+        self._watch(None)
         if self._transport is not None:
             self._transport.abort()
+
+    def _watch(self, seconds: float | None) -> None:
+        """One timer for the whole answer, set again only when it fires: a timer per piece costs more than the piece."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        if seconds is not None:
+            self._heard_at = self._loop.time()
+            self._watchdog = self._loop.call_later(seconds, self._check_silence, seconds)
+
+    def _check_silence(self, seconds: float) -> None:
+        self._watchdog = None
+        if self._complete:
+            return
+        # While we do not read, the silence is ours.
+        left = seconds if self._paused else self._heard_at + seconds - self._loop.time()
+        if left <= 0:
+            self._fail(httpx.ReadTimeout("Nothing came for too long."))
+        else:
+            self._watchdog = self._loop.call_later(left, self._check_silence, seconds)
 
     async def _wait(self) -> None:
         if self._error is not None:
@@ -177,16 +206,6 @@ class _Connection(asyncio.Protocol):
         return not names & {b"content-length", b"transfer-encoding"}
 
 
-@asynccontextmanager
-async def silence(seconds: float | None) -> AsyncIterator[None]:
-    """Raise `httpx.ReadTimeout` when nothing comes for so long."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise httpx.ReadTimeout("Nothing came for too long.") from None
-
-
 class _Body(httpx.AsyncByteStream):
     def __init__(self, connection: _Connection, transport: StreamTransport, origin: tuple[str, str, int]) -> None:
         self._connection = connection
@@ -195,12 +214,8 @@ class _Body(httpx.AsyncByteStream):
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while data := await self._next():
+        while data := await self._connection.read():
             yield data
-
-    async def _next(self) -> bytes:
-        async with silence(self._transport.silence_seconds):
-            return await self._connection.read()
 
     async def aclose(self) -> None:
         if not self._closed:
@@ -223,7 +238,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         idle_connections: int = 64,
     ) -> None:
         self._connect_seconds = connect_seconds
-        self.silence_seconds = silence_seconds
+        self._silence_seconds = silence_seconds
         self._idle_seconds = idle_seconds
         self._idle_connections = idle_connections
         self._idle: dict[tuple[str, str, int], list[_Connection]] = {}
@@ -234,8 +249,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         connection = self._reuse(origin) or await self._connect(origin)
         try:
-            async with silence(self.silence_seconds):
-                await connection.exchange(request)
+            await connection.exchange(request, self._silence_seconds)
         except BaseException:
             connection.abort()
             raise

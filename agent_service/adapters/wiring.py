@@ -14,7 +14,6 @@ from agent_service.adapters.local_chat import LocalChat
 from agent_service.adapters.local_embedder import LocalEmbedder
 from agent_service.adapters.local_process import LOOPBACK, LocalModelProcess
 from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
-from shared.stream_transport import StreamTransport, needs_proxy
 from agent_service.application.check_key import RememberedKeys
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.run_turn import TurnRunner
@@ -25,6 +24,7 @@ from agent_service.ports.embedder import Embedder
 from agent_service.ports.key_introspection import KeyIntrospector
 from shared.contracts.chat import Provider
 from shared.security import ServiceName, ServiceToken, service_signer
+from shared.stream_transport import StreamTransport, needs_proxy
 from shared.telemetry import new_registry
 
 Probe = Callable[[], Awaitable[None]]

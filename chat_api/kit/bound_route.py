@@ -86,16 +86,17 @@ def path_uuid(request: Request, name: str) -> UUID:
 async def json_body(request: Request, model: type[Model]) -> Model:
     """The body as `model`. Raises `MalformedRequest` or `RequestValidationError`."""
     raw = await request.body()
-    data: Any = raw or None
-    if raw and _is_json(request.headers.get("content-type")):
+    if not raw:
+        raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}])
+    data: Any = raw
+    if _is_json(request.headers.get("content-type")):
         try:
             data = json.loads(raw)
         except (ValueError, RecursionError):
             raise MalformedRequest("The body is not valid JSON.") from None
-    if data is None:
-        raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}])
     try:
-        return model.model_validate(data)
+        # As FastAPI does it, so that the words of the errors are the same.
+        return model.model_validate(data, from_attributes=True)
     except ValidationError as error:
         raise located(error, "body") from None
 

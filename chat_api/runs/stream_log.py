@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Protocol
 from uuid import UUID
 
@@ -23,13 +24,24 @@ log = get_logger("runs.stream")
 
 _RUNNING_TTL_SECONDS = 3600
 _DOWN_SECONDS = 1.0
+_NUMBER_TAKEN = "equal or smaller than the target stream top item"  # of Redis's error for XADD
+
+
+class Kept(Enum):
+    """What became of an event that was to be kept."""
+
+    YES = auto()
+    AWAY = auto()
+    """The log does not answer, or takes nothing now."""
+    NUMBER_TAKEN = auto()
+    """Another process writes this run's stream: ours is over."""
 
 
 class StreamLog(Protocol):
-    """Every method may fail softly: False, or None for "cannot be read now"."""
+    """Every method may fail softly: `Kept.AWAY`, or None for "cannot be read now"."""
 
-    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
-        """Keep events in order; tells for each whether it is kept."""
+    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[Kept]:
+        """Keep events in order; tells for each what became of it."""
         ...
 
     async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
@@ -44,8 +56,8 @@ class StreamLog(Protocol):
 class NoStreamLog:
     """For a single process without Redis: readers elsewhere get snapshots."""
 
-    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
-        return [False] * len(entries)
+    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[Kept]:
+        return [Kept.AWAY] * len(entries)
 
     async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
         return None
@@ -63,9 +75,9 @@ class RedisStreamLog:
         self._down_until = 0.0
         self._unreadable_until = 0.0
 
-    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[bool]:
+    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[Kept]:
         if time.monotonic() < self._down_until:
-            return [False] * len(entries)
+            return [Kept.AWAY] * len(entries)
         pipeline = self._writer.pipeline(transaction=False)
         positions: list[int] = []
         for run_id, event in entries:
@@ -79,9 +91,9 @@ class RedisStreamLog:
         except (RedisError, OSError, TimeoutError) as error:
             self._down_until = time.monotonic() + _DOWN_SECONDS
             log.warning("stream.unavailable", error=type(error).__name__)
-            return [False] * len(entries)
+            return [Kept.AWAY] * len(entries)
         # Of XADD alone: an EXPIRE that is refused is no second event.
-        return [not isinstance(results[position], Exception) for position in positions]
+        return [_kept(results[position]) for position in positions]
 
     async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
         if time.monotonic() < self._unreadable_until:
@@ -102,6 +114,12 @@ class RedisStreamLog:
             await self._writer.expire(_key(run_id), seconds)
         except (RedisError, OSError, TimeoutError):
             return
+
+
+def _kept(result: object) -> Kept:
+    if not isinstance(result, Exception):
+        return Kept.YES
+    return Kept.NUMBER_TAKEN if _NUMBER_TAKEN in str(result) else Kept.AWAY
 
 
 def _key(run_id: UUID) -> str:

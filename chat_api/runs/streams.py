@@ -16,7 +16,7 @@ from uuid import UUID
 from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
 from chat_api.runs.models import FINAL_STATUSES, RunStatus
 from chat_api.runs.repository import RunState
-from chat_api.runs.stream_log import StreamLog
+from chat_api.runs.stream_log import Kept, StreamLog
 
 _ENDED_STREAMS_KEPT = 200
 _POLL_SECONDS = 0.5
@@ -57,26 +57,30 @@ class LiveStream:
         self._events.append(event)
         if event.is_terminal:
             self.ended = True
-        self._wake()
+        self.wake()
 
     def end(self) -> None:
         """No more events will come from this process, with or without a terminal one."""
         self.ended = True
-        self._wake()
+        self.wake()
 
-    def reaches(self, after: int) -> bool:
-        """Whether the event after `after` is, or will be, among ours."""
-        return after + 1 >= self._first_id
+    def can_tell(self, after: int) -> bool:
+        """Whether what follows event `after` is among ours, or may still come from here."""
+        return after + 1 >= self._first_id and (not self.ended or after < self._first_id + len(self._events) - 1)
 
     def since(self, after: int) -> list[RunEvent]:
         return self._events[after + 1 - self._first_id :]
 
-    async def wait(self, after: int) -> None:
-        """Return when there is an event after `after`, or the stream ended."""
-        while not self.ended and self._first_id + len(self._events) <= after + 1:
-            await self._changed.wait()
+    def has(self, after: int) -> bool:
+        """Whether there is an event after `after`, or none will ever come from here."""
+        return self.ended or self._first_id + len(self._events) > after + 1
 
-    def _wake(self) -> None:
+    async def change(self) -> None:
+        """Return when something happened, or at the next tick."""
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let the readers look again."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -94,10 +98,13 @@ class RunStreams:
         self._pending: list[tuple[LiveStream, RunEvent]] = []
         self._wakeup = asyncio.Event()
         self._closing = asyncio.Event()
-        self._pump: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._pump = asyncio.create_task(self._run_pump(), name="run-streams")
+        self._tasks = [
+            asyncio.create_task(self._run_pump(), name="run-streams"),
+            asyncio.create_task(self._tick_for_ever(), name="run-streams-tick"),
+        ]
 
     def stop_following(self) -> None:
         """End every reader, so that its client goes to another process. Idempotent."""
@@ -107,10 +114,10 @@ class RunStreams:
 
     async def close(self) -> None:
         self.stop_following()
-        if self._pump is not None:
-            await self._flush()
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+        await self._flush()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def open(self, run_id: UUID, *, resumed: bool) -> LiveStream:
         """The stream of a run that starts here. A resumed one goes on after what the log already has."""
@@ -133,7 +140,8 @@ class RunStreams:
 
     async def retire(self, stream: LiveStream) -> None:
         """The run ended here, or is no longer ours. Its readers get what is pending, then its end."""
-        await stream.wait(stream.last_id - 1)
+        while not stream.has(stream.last_id - 1):
+            await stream.change()
         stream.end()
         if self._live.get(stream.run_id) is stream:
             del self._live[stream.run_id]
@@ -160,13 +168,10 @@ class RunStreams:
         last_batch_at = time.monotonic()
         while not self._closing.is_set():
             stream = self._live.get(run_id) or self._ended.get(run_id)
-            if stream is not None and stream.reaches(after):
+            if stream is not None and stream.can_tell(after):
                 batch = await self._read_here(stream, after)
-                if not batch and stream.ended:
-                    # It ended here without a terminal event: given back, or taken over by another process.
-                    self._ended.pop(run_id, None)
-                    continue
             else:
+                # It may have ended here without a terminal event: given back, or taken over by another process.
                 batch = await self._read_elsewhere(run_id, after)
             if batch or time.monotonic() - last_batch_at >= self._idle_seconds:
                 yield batch
@@ -177,11 +182,8 @@ class RunStreams:
                     return
 
     async def _read_here(self, stream: LiveStream, after: int) -> list[RunEvent]:
-        try:
-            async with asyncio.timeout(self._idle_seconds):
-                await stream.wait(after)
-        except TimeoutError:
-            return []
+        if not stream.has(after):
+            await stream.change()
         return stream.since(after)
 
     async def _read_elsewhere(self, run_id: UUID, after: int) -> list[RunEvent]:
@@ -202,6 +204,13 @@ class RunStreams:
         state = await self._states.state(run_id)
         return snapshot(state, after) if state is not None else [gone(after)]
 
+    async def _tick_for_ever(self) -> None:
+        """One clock for all readers, so that they notice silence without a timer for every batch."""
+        while True:
+            await asyncio.sleep(min(1.0, self._idle_seconds / 3))
+            for stream in list(self._live.values()):
+                stream.wake()
+
     async def _run_pump(self) -> None:
         while True:
             await self._wakeup.wait()
@@ -214,11 +223,15 @@ class RunStreams:
             return
         kept = [(stream, event) for stream, event in batch if stream.kept]
         results = await self._log.append([(stream.run_id, event) for stream, event in kept]) if kept else []
-        for (stream, _), ok in zip(kept, results, strict=True):
+        for (stream, _), result in zip(kept, results, strict=True):
             # After a hole the log of this run would lie, so it gets nothing more.
-            stream.kept = stream.kept and ok
+            stream.kept = stream.kept and result is Kept.YES
+            if result is Kept.NUMBER_TAKEN:
+                # The run was taken from us, and our readers have to hear it from who has it now.
+                stream.end()
         for stream, event in batch:
-            stream.deliver(event)
+            if not stream.ended:
+                stream.deliver(event)
 
 
 def snapshot(state: RunState, after: int) -> list[RunEvent]:

@@ -88,8 +88,7 @@ class RequestMiddleware:
             self._account(scope, status, time.perf_counter() - started)
 
     def _account(self, scope: Scope, status: int, elapsed: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.observe(scope["method"], route, status, elapsed)
+        self._metrics.observe(scope["method"], _route(scope), status, elapsed)
         if scope["path"] not in _QUIET_PATHS:
             log.info(
                 "http.request",
@@ -98,6 +97,13 @@ class RequestMiddleware:
                 status=status,
                 duration_ms=round(elapsed * 1000, 1),
             )
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that answered, with the prefix it was included under."""
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    path: str = getattr(included or scope.get("route"), "path", "unmatched")
+    return path
 
 
 def _read_headers(scope: Scope) -> tuple[str, int | None]:

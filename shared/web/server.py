@@ -40,6 +40,8 @@ def serve(app: ASGIApp, *, host: str, port: int, shutdown_seconds: float, on_sto
         log_config=None,
         access_log=False,
         server_header=False,
+        # Longer than our own clients keep a connection, so that they never write into one that is closing.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, int(shutdown_seconds)),
         ws_max_size=64 * 1024,
     )

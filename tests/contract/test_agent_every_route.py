@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,15 +12,21 @@ import httpx
 import pytest
 
 import agent_service.main
+from agent_service.adapters.wiring import Parts, assemble
 from agent_service.config import AgentSettings
 from shared.security import ServiceName, TokenKind, TokenSigner, service_signer
 from shared.settings import DEVELOPMENT_SECRET_KEY, DEVELOPMENT_SERVICE_KEY, Environment
 from tests.factories.bad_input import Attempt, bad_bodies, bad_fields, bad_headers, bad_parameters, check_answer
 from tests.factories.operations import JSON_BODY, Operation, operations_of
+from tests.fakes.embedder import QuickEmbedder
 from tests.fakes.scripted_model import ScriptedModelServer
 
 OPENAI_SHAPED = {"list_models", "create_embeddings"}
 """Their clients expect OpenAI's errors; what the middleware refuses before them is a problem document all the same."""
+
+
+def parts(settings: AgentSettings) -> Parts:
+    return replace(assemble(settings), embedder=QuickEmbedder())
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +41,13 @@ async def agent(model: ScriptedModelServer, tmp_path: Path) -> AsyncIterator[htt
         _env_file=None,
         environment=Environment.TEST,
         data_dir=tmp_path,
+        local_model_path=tmp_path / "none.gguf",
         default_provider="openai",
         openai_api_key="a key",
         openai_base_url=model.openai_url,
         model_retry_base_seconds=0.01,
     )
-    app = agent_service.main.create_app(loaded)
+    app = agent_service.main.create_app(loaded, parts)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://agent.test", timeout=30) as client:
@@ -104,7 +112,7 @@ async def test_input_that_is_not_what_it_should_be(agent: httpx.AsyncClient) -> 
         if operation.body_type == JSON_BODY:
             # The agent takes long conversations: a mebibyte of text is nothing to it.
             attempts += [attempt for attempt in bad_bodies(operation) if "mebibyte of text" not in attempt.name]
-            attempts += bad_fields(operation)
+            attempts += [attempt for attempt in bad_fields(operation) if attempt.name != "input: a long text"]
         else:
             attempts += bad_headers(operation)
         for attempt in attempts:

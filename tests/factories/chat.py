@@ -93,7 +93,13 @@ class ChatApi:
         )
 
     async def send(
-        self, person: Person, session: Json, content: str = "Hello", *, headers: dict[str, str] | None = None, **body: Any
+        self,
+        person: Person,
+        session: Json,
+        content: str = "Hello",
+        *,
+        headers: dict[str, str] | None = None,
+        **body: Any,
     ) -> httpx.Response:
         return await self.client.post(
             f"{API}/sessions/{session['id']}/messages",
@@ -140,9 +146,7 @@ class ChatApi:
                 await asyncio.sleep(0.01)
 
     async def history(self, person: Person, session: Json, **query: Any) -> list[Json]:
-        answer = await self.client.get(
-            f"{API}/sessions/{session['id']}/messages", params=query, headers=person.headers
-        )
+        answer = await self.client.get(f"{API}/sessions/{session['id']}/messages", params=query, headers=person.headers)
         assert answer.status_code == 200, answer.text
         items: list[Json] = answer.json()["items"]
         return items

@@ -217,10 +217,6 @@ class Cluster:
         if self._failure is not None:
             raise self._failure
 
-    def logged(self, part: Part, word: str) -> int:
-        """How often a word stands in the log of a part."""
-        return part.log_path.read_text(errors="replace").count(word)
-
     # -- the supervising thread ---------------------------------------------------------------------------
 
     def _live(self) -> None:

@@ -78,7 +78,7 @@ async def test_a_forgotten_stream_is_told_as_the_whole_reply(cluster: Cluster, s
     await _forget(cluster, run_id)
 
     elsewhere = cluster.urls[1]
-    for after in (1, 2, 5, length - 2):
+    for after in (1, length // 2, length - 2):
         told = await _resumed(somebody, elsewhere, run_id, after)
         assert told is not None
         assert [event.type for event in told] == ["message.updated", "run.completed"]

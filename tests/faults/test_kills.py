@@ -10,7 +10,7 @@ from tests.faults.cluster import Cluster, Part
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger, assert_says
 from tests.faults.load import load, reply_to
-from tests.faults.person import Mode, Person
+from tests.faults.person import API, Mode, Person
 from tests.faults.streams import Reader
 
 pytestmark = pytest.mark.faults
@@ -43,6 +43,9 @@ async def test_a_kill_loses_nothing_and_every_run_ends(
         for reader in running.streamed.values():
             _assert_streamed_well(reader, snapshots_allowed=victim == "valkey")
         for url in cluster.urls:
+            # At once, without a try that fails: what a process keeps open from before is known to be gone.
+            answer = await somebody.http.get(f"{url}{API}/users/me", headers=somebody.headers)
+            assert answer.status_code == 200, answer.text
             exchanged = await somebody.send(running.sessions[0], "Are you back?", url=url, mode=Mode.JSON)
             assert exchanged["reply"]["content"] == "You said: Are you back?"
 

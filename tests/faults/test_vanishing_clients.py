@@ -19,7 +19,7 @@ from tests.faults.person import API, Person, script
 pytestmark = pytest.mark.faults
 
 CLIENTS = 200
-TOKENS = 40
+TOKENS = 25
 PROMISED_SECONDS = 2.0
 _GAUGE = re.compile(r"^db_connections_in_use (\S+)$", re.MULTILINE)
 
@@ -27,7 +27,9 @@ _GAUGE = re.compile(r"^db_connections_in_use (\S+)$", re.MULTILINE)
 async def test_clients_that_vanish_leave_the_pools_empty(
     cluster: Cluster, somebody: Person, ledger: Ledger, measured: Measured
 ) -> None:
-    sessions = [await somebody.session() for _ in range(CLIENTS)]
+    sessions: list[str] = []
+    while len(sessions) < CLIENTS:
+        sessions += await asyncio.gather(*(somebody.session() for _ in range(10)))
     ports = (cluster.port("api-a"), cluster.port("api-b"))
     content = script("piece ", tokens=TOKENS, delay_ms=150)
 

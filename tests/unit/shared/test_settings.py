@@ -64,7 +64,7 @@ def test_production_with_keys_of_its_own_starts(monkeypatch: pytest.MonkeyPatch)
 def test_short_keys_are_refused_everywhere(monkeypatch: pytest.MonkeyPatch, environment: Environment) -> None:
     monkeypatch.setenv("COLLOQUY_ENVIRONMENT", environment)
     monkeypatch.setenv("COLLOQUY_SECRET_KEY", "x" * 31)
-    monkeypatch.setenv("COLLOQUY_SERVICE_KEY", "")
+    monkeypatch.setenv("COLLOQUY_SERVICE_KEY", "short")
     with pytest.raises(SettingsError) as caught:
         CommonSettings.load()
     assert causes(caught) == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -181,9 +182,7 @@ async def test_regenerating_takes_an_idempotency_key(chat: ChatApi, ann: Person)
     first = await chat.said(ann, session, "one")
     second = await chat.said(ann, session, "two")
     key = {"Idempotency-Key": "again"}
-    answers = await asyncio.gather(
-        *(regenerate(chat, ann, session, first["message"]["id"], **key) for _ in range(5))
-    )
+    answers = await asyncio.gather(*(regenerate(chat, ann, session, first["message"]["id"], **key) for _ in range(5)))
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     other = await regenerate(chat, ann, session, second["message"]["id"], **key)
@@ -260,5 +259,5 @@ async def test_two_processes_answer_a_session_one_run_at_a_time(two: tuple[ChatA
     rows = await one.rows(
         "SELECT started_at, finished_at FROM chat.runs WHERE session_id = $1 ORDER BY started_at", UUID(session["id"])
     )
-    for earlier, later in zip(rows, rows[1:], strict=False):
+    for earlier, later in itertools.pairwise(rows):
         assert earlier["finished_at"] <= later["started_at"]

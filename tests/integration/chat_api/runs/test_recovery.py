@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,7 +13,12 @@ from tests.factories.chat import ChatApi, Person, chat_api, joined_text
 from tests.fakes.agent import Gate, saying
 from tests.stores import Database
 
-LEASE = {"run_lease_seconds": 0.6, "run_heartbeat_seconds": 0.1, "run_poll_seconds": 0.1, "shutdown_seconds": 0.4}
+LEASE: dict[str, Any] = {
+    "run_lease_seconds": 0.6,
+    "run_heartbeat_seconds": 0.1,
+    "run_poll_seconds": 0.1,
+    "shutdown_seconds": 0.4,
+}
 
 
 @pytest.fixture
@@ -147,7 +153,7 @@ async def test_what_was_said_is_stored_while_the_run_goes_on(clean_database: Dat
 async def test_stopping_gives_an_unspoken_run_back_and_closes_a_spoken_one(
     clean_database: Database, redis_url: str
 ) -> None:
-    settings = {"shutdown_seconds": 0.4}
+    settings: dict[str, Any] = {"shutdown_seconds": 0.4}
     async with chat_api(clean_database.api_url, redis_url, **settings) as stopping:
         ann = await stopping.person()
         silent, spoken = await stopping.session(ann), await stopping.session(ann)

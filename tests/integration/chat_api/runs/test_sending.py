@@ -157,9 +157,7 @@ async def test_the_request_id_reaches_the_agent(chat: ChatApi, ann: Person) -> N
 
 async def test_the_model_sees_answers_after_what_they_answer(chat: ChatApi, ann: Person) -> None:
     session = await chat.session(ann)
-    first, second = await asyncio.gather(
-        chat.said(ann, session, "first"), chat.said(ann, session, "second")
-    )
+    first, second = await asyncio.gather(chat.said(ann, session, "first"), chat.said(ann, session, "second"))
     last = await chat.said(ann, session, "third")
     assert last["message"]["seq"] == 5
     said = [message.content for message in chat.agent.requests[-1].messages]

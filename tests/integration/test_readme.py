@@ -1,0 +1,169 @@
+"""The documents say what is true: the README's conversation is held, and what they name is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from agent_service.config import AgentSettings
+from agent_service.main import create_app as create_agent
+from chat_api.config import ApiSettings
+from chat_api.main import create_app as create_chat_api
+from shared.settings import Environment
+from tests.factories.chat import Event, joined_text, parse_events
+from tests.factories.served import served
+from tests.fakes.scripted_model import ScriptedModelServer
+from tests.stores import Database
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+SECONDS = 15
+
+_TESTED = re.compile(r"<!-- tested: ([a-z-]+) -->\n```sh\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+BLOCKS = dict(_TESTED.findall(README))
+ADDRESS = "http://127.0.0.1:8000"
+# The scripted model would have said it before anybody can cancel; and the local one knows no directives.
+LONG = "Tell me a long story."
+SLOWLY = "[[script tokens=400 delay_ms=25]]"
+
+
+@pytest.fixture
+def address(clean_database: Database, redis_url: str, tmp_path: Path) -> Iterator[str]:
+    """A chat API and an agent behind real sockets, with a scripted model in OpenAI's place."""
+    with ScriptedModelServer() as model:
+        agent = AgentSettings(
+            _env_file=None,
+            environment=Environment.TEST,
+            data_dir=tmp_path,
+            default_provider="openai",
+            openai_api_key="nobody-checks-this-one",
+            openai_base_url=model.openai_url,
+        )
+        with served(create_agent(agent)) as agent_url:
+            settings = ApiSettings(
+                _env_file=None,
+                environment=Environment.TEST,
+                data_dir=tmp_path,
+                database_url=SecretStr(clean_database.api_url),
+                redis_url=SecretStr(redis_url),
+                agent_url=agent_url,
+            )
+            with served(create_chat_api(settings)) as chat_api_url:
+                yield chat_api_url
+
+
+def test_every_curl_command_of_the_readme_is_tried() -> None:
+    with_curl = [block for block in _FENCED.findall(README) if re.search(r"\b(curl|ask)\b", block)]
+    assert with_curl == list(BLOCKS.values())
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
+def test_the_first_conversation(address: str) -> None:
+    said = _run(BLOCKS, address)
+
+    assert json.loads(said["sign-in"])["username"] == "ada"
+
+    exchanged = json.loads(said["json"])
+    assert exchanged["run"]["status"] == "completed"
+    assert exchanged["reply"]["content"] == "You said: Say hello in one sentence."
+
+    streamed = parse_events(said["stream"].encode())
+    assert [event.id for event in streamed] == list(range(1, len(streamed) + 1))
+    assert streamed[-1].type == "run.completed"
+    assert joined_text(streamed) == _reply(streamed) == "You said: And in two sentences?"
+
+    resumed = parse_events(said["resume"].encode())
+    assert [event.id for event in resumed] == list(range(4, len(resumed) + 4))
+    assert resumed[-1].type == "run.completed"
+    assert joined_text(resumed) == _reply(resumed) == "You said: Name three colours."
+
+    asked, _, followed = said["cancel"].partition("id: 1\n")
+    assert json.loads(asked)["status"] in ("running", "cancelled")
+    cancelled = parse_events(f"id: 1\n{followed}".encode())
+    assert cancelled[-1].type == "run.cancelled"
+    assert len(_reply(cancelled)) < len(" ".join(f"word{number}" for number in range(400)))
+
+    window = json.loads(said["history"])
+    assert [message["seq"] for message in window["items"]] == list(range(1, 9))
+
+
+def _reply(events: list[Event]) -> str:
+    """The whole reply, as the event before the last one has it."""
+    assert events[-2].type == "message.updated"
+    content: str = events[-2].data["content"]
+    return content
+
+
+def _run(blocks: dict[str, str], address: str) -> dict[str, str]:
+    """The blocks in one shell, as a reader would paste them; what each printed."""
+    mark = "==== "
+    script = "set -eu\n" + "".join(f"echo; echo '{mark}{name}'\n{block}" for name, block in blocks.items())
+    assert script.count(ADDRESS) == 1, "the address stands in one place, where a reader changes it"
+    assert script.count(LONG) == 1
+    done = subprocess.run(
+        ["sh", "-c", script.replace(ADDRESS, address).replace(LONG, SLOWLY)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    parts = [part.split("\n", 1) for part in done.stdout.split(mark)[1:]]
+    return {name: printed.strip() + "\n\n" for name, printed in parts}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in _LINK.findall(document.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        if ":" in path:
+            continue  # an address of the world outside
+        file = (document.parent / path) if path else document
+        assert file.exists(), f"{target} is not there"
+        if anchor:
+            assert anchor in _anchors(file), f"{target} has no such heading"
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_named_is_there(document: Path) -> None:
+    """Files of the tests, goals of make, settings, modules of the benchmarks."""
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:tests|chat_api|agent_service|shared|deploy|migrations|docs)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), f"{path} is not there"
+    for module in re.findall(r"-m (benchmarks[\w.]*)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists() or module == "benchmarks", f"no module {module}"
+    goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for goal in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
+        assert goal in goals, f"make knows no {goal}"
+    known = _settings()
+    for name in re.findall(r"\b(?:COLLOQUY|GOOGLE|OPENAI)_[A-Z_]+[A-Z]\b", text):
+        assert name in known, f"{name} is no setting"
+
+
+def _settings() -> set[Any]:
+    """Every variable there is: settings, what roles.sql reads, and how thorough a test run is."""
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    roles = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
+    stores = (ROOT / "tests" / "stores.py").read_text(encoding="utf-8")
+    return (
+        set(re.findall(r"^# ?([A-Z_]+)=", example, re.MULTILINE))
+        | set(re.findall(r"getenv \w+ ([A-Z_]+)", roles))
+        | set(re.findall(r'"(COLLOQUY_[A-Z_]+)"', stores))
+    )
