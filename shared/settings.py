@@ -58,7 +58,7 @@ class CommonSettings(BaseSettings):
     agent_port: int = Field(default=8001, ge=1, le=65535)
     agent_url: str | None = Field(default=None, description="Where the chat API finds the agent.")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    max_body_bytes: int = Field(default=512 * 1024, ge=1024, description="Largest JSON body, in bytes.")
+    max_body_bytes: int = Field(default=1_000_000, ge=1024, description="Largest JSON body, in bytes.")
     shutdown_seconds: float = Field(default=8.0, gt=0, description="Time for open streams to end after SIGTERM.")
 
     @model_validator(mode="after")

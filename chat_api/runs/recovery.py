@@ -32,6 +32,7 @@ class RunRecovery:
         self._executor = executor
         self._settings = settings
         self._stopping = asyncio.Event()
+        self._store_was_down = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -56,6 +57,8 @@ class RunRecovery:
 
     async def recover(self) -> None:
         """One round: take over what was orphaned, and start what waits without anybody knowing."""
+        if self._store_was_down:
+            await self._hear_who_lives()
         orphans = await self._repository.take_over(
             self._executor.owner, self._settings.run_lease_seconds, self._executor.active_runs
         )
@@ -64,6 +67,12 @@ class RunRecovery:
             await self._surviving(partial(self._settle, orphan))
         for session_id in await self._repository.sessions_with_waiting_runs(self._settings.run_poll_seconds):
             await self._surviving(partial(self._executor.start_next, session_id))
+
+    async def _hear_who_lives(self) -> None:
+        """After an outage every lease may have run out: let each holder renew its own before it counts as dead."""
+        await self._repository.sessions_with_waiting_runs(self._settings.run_poll_seconds)  # raises if still down
+        await asyncio.sleep(2 * self._settings.run_heartbeat_seconds)
+        self._store_was_down = False
 
     async def _settle(self, orphan: Orphan) -> None:
         """End an orphan that has spoken; answer one that has not again, which nobody can notice."""
@@ -106,6 +115,7 @@ class RunRecovery:
         except Exception as error:
             # The loop's boundary: the next round tries again.
             if is_store_down(error):
+                self._store_was_down = True
                 log.warning("recovery.store_down", error=type(error).__name__)
             else:
                 log.exception("recovery.failed")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -32,6 +33,8 @@ from deploy.local.valkey import EmbeddedValkey
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 _TEND_SECONDS = 0.02
+_TROUBLE = re.compile(r"\[error|\"error\"|Traceback|exception")
+_LINES_BELOW = 60
 
 
 class Process(Child, Protocol):
@@ -216,6 +219,21 @@ class Cluster:
         """Raise what the supervisor gave up with, if it did."""
         if self._failure is not None:
             raise self._failure
+
+    def log_sizes(self) -> dict[Path, int]:
+        return {path: path.stat().st_size for path in (self._folder / "logs").iterdir()}
+
+    def troubles_since(self, sizes: dict[Path, int]) -> Iterator[str]:
+        """Lines of the services' logs that tell of an error, with what stands below them."""
+        for path in sorted((self._folder / "logs").glob("*.log")):
+            with path.open("rb") as log:
+                log.seek(sizes.get(path, 0))
+                lines = log.read().decode(errors="replace").splitlines()
+            below = 0
+            for line in lines:
+                below = _LINES_BELOW if _TROUBLE.search(line) else below - 1
+                if below > 0:
+                    yield f"{path.stem}: {line}"
 
     # -- the supervising thread ---------------------------------------------------------------------------
 

@@ -43,7 +43,10 @@ def whole_cluster(worker_number: int) -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
     whole_cluster.check()
+    sizes = whole_cluster.log_sizes()
     yield whole_cluster
+    for line in whole_cluster.troubles_since(sizes):
+        print(line)  # noqa: T201 - pytest shows it with a test that failed
     whole_cluster.check()
 
 

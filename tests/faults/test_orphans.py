@@ -111,6 +111,25 @@ async def test_a_lease_that_its_holder_knows_nothing_of_runs_out(
     await somebody.run_ended(held["run"]["id"])
 
 
+async def test_runs_outlive_an_outage_of_postgres_that_is_longer_than_their_leases(
+    cluster: Cluster, somebody: Person, ledger: Ledger
+) -> None:
+    sessions = [await somebody.session() for _ in range(4)]
+    keys = [secrets.token_hex(8) for _ in sessions]
+    for session, key, url in zip(sessions, keys, cluster.urls * 2, strict=True):
+        await somebody.send(session, script("piece ", tokens=140, delay_ms=50, key=key), url=url)
+    for key in keys:
+        await model_stats.begun(cluster, key, pieces=2)
+    pid = cluster.postgres.pid
+    with cluster.postgres.away():
+        await asyncio.sleep(5.5)
+    await asyncio.to_thread(cluster.postgres.wait_until_back, pid)
+    runs = await ledger.all_ended(sessions, within=PROMISED_SECONDS)
+    assert [(run["status"], run["reply"]) for run in runs] == [("completed", "piece " * 140)] * len(sessions)
+    for session in sessions:
+        await ledger.assert_whole(session)
+
+
 async def _reply(ledger: Ledger, session: str) -> list[str]:
     return [run["reply"] for run in await ledger.runs([session])]
 

@@ -113,7 +113,7 @@ def _run(blocks: dict[str, str], address: str) -> dict[str, str]:
     assert script.count(ADDRESS) == 1, "the address stands in one place, where a reader changes it"
     assert script.count(LONG) == 1
     done = subprocess.run(
-        ["sh", "-c", script.replace(ADDRESS, address).replace(LONG, SLOWLY)],
+        ["/bin/sh", "-c", script.replace(ADDRESS, address).replace(LONG, SLOWLY)],
         capture_output=True,
         text=True,
         timeout=SECONDS,
