@@ -29,7 +29,6 @@ def measure(stack: Stack, api: Server, plan: Plan) -> list[Figure]:
     reads, sends = asyncio.run(_prepare(stack))
     figures = []
     for pause, how in ((1.0, "one request a second each"), (0.0, "each asks again at once")):
-        seconds = max(plan.seconds, 1.5 * pause)
         for what, requests, status, goal in (
             ("read 50", reads, 200, READ_GOAL),
             ("send", sends, 201, SEND_GOAL),
@@ -39,8 +38,8 @@ def measure(stack: Stack, api: Server, plan: Plan) -> list[Figure]:
                 connections=PEOPLE,
                 requests=requests,
                 expected_status=status,
-                seconds=seconds,
-                warm_up_seconds=max(plan.warm_up_seconds, pause),
+                seconds=plan.seconds,
+                warm_up_seconds=plan.warm_up_seconds,
                 pause_seconds=pause,
             )
             results = [run_load(load) for _ in range(1 if plan.short else 3)]

@@ -54,7 +54,8 @@ def measure(stack: Stack, api: Server, agent: Server, model: Server, plan: Plan)
     # One set for each round, one for the burst, one to warm up.
     requests = iter(asyncio.run(_prepare(stack, STREAMS * (each * rounds + 2))))
     direct_request = _direct_request()
-    _run(api, lambda: next(requests), 1, _STAGGER_SECONDS / 4, _ours_text, b"event: message.delta")
+    if not plan.short:
+        _run(api, lambda: next(requests), 1, _STAGGER_SECONDS / 4, _ours_text, b"event: message.delta")
     ours: list[_Round] = []
     direct: list[_Round] = []
     for _ in range(rounds):

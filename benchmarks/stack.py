@@ -46,13 +46,13 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def stop_on_signals() -> None:
-    """SIGTERM and SIGHUP end a benchmark the way Ctrl-C does: everything it started ends with it."""
+    """Ctrl-C, SIGTERM and SIGHUP end a benchmark in order: everything it started ends with it."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
 
 
 def plain_environment(**variables: str) -> dict[str, str]:

@@ -46,6 +46,8 @@ _STORE_DOWN = (
     sa_exc.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # A connection that breaks in the middle of a statement may show as a state that asyncpg did not expect.
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.QueryCanceledError,

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 from uuid import UUID
 
+from chat_api.kit.db import is_store_down
 from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
 from chat_api.runs.models import FINAL_STATUSES, RunStatus
 from chat_api.runs.repository import RunState
@@ -172,7 +173,7 @@ class RunStreams:
                 batch = await self._read_here(stream, after)
             else:
                 # It may have ended here without a terminal event: given back, or taken over by another process.
-                batch = await self._read_elsewhere(run_id, after)
+                batch = await self._read_elsewhere_patiently(run_id, after)
             if batch or time.monotonic() - last_batch_at >= self._idle_seconds:
                 yield batch
                 last_batch_at = time.monotonic()
@@ -185,6 +186,16 @@ class RunStreams:
         if not stream.has(after):
             await stream.change()
         return stream.since(after)
+
+    async def _read_elsewhere_patiently(self, run_id: UUID, after: int) -> list[RunEvent]:
+        """A reader outlives a restart of PostgreSQL: its answer has begun, so it could only break off."""
+        try:
+            return await self._read_elsewhere(run_id, after)
+        except Exception as error:
+            if not is_store_down(error):
+                raise
+            await asyncio.sleep(_POLL_SECONDS)
+            return []
 
     async def _read_elsewhere(self, run_id: UUID, after: int) -> list[RunEvent]:
         """What the shared log has, or the end of the story from PostgreSQL where the log is not kept."""

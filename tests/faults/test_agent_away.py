@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 
 import pytest
 
+from tests.faults import model_stats
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
-from tests.faults.person import Person
+from tests.faults.person import Person, script
 
 pytestmark = pytest.mark.faults
 
@@ -25,6 +27,10 @@ async def test_runs_wait_for_an_agent_that_is_away_for_some_seconds(
 ) -> None:
     for _ in range(rounds):
         sessions = [await somebody.session() for _ in range(SESSIONS)]
+        silent, key = await somebody.session(), secrets.token_hex(8)
+        content = script("Anybody there?", first_delay_ms=60_000, times=1, key=key)
+        await somebody.send(silent, content)  # it was taken, and nothing was said
+        await model_stats.begun(cluster, key)
         pid = cluster.agent.pid
         with cluster.agent.away() as killed_at:
             for session in sessions:
@@ -32,13 +38,16 @@ async def test_runs_wait_for_an_agent_that_is_away_for_some_seconds(
             await asyncio.sleep(max(0.0, killed_at + KEPT_AWAY_SECONDS - time.time()))
         await asyncio.to_thread(cluster.agent.wait_until_back, pid)
         away = time.time() - killed_at
-        runs = await ledger.all_ended(sessions, within=PROMISED_SECONDS)
+        runs = await ledger.all_ended([*sessions, silent], within=PROMISED_SECONDS)
         last = max(run["finished_at"].timestamp() for run in runs) - killed_at
         measured(f"agent away for {away:.1f} s: {SESSIONS} waiting runs over {last:.1f} s after it left")
         assert last < PROMISED_SECONDS
         if away < WAITED_FOR_SECONDS:
             # On a machine that is busy with other things it may take longer to start: then they may fail.
-            assert {(run["status"], run["reply"]) for run in runs} == {("completed", "You said: Anybody there?")}
+            assert {(run["status"], run["reply"]) for run in runs} == {
+                ("completed", "You said: Anybody there?"),
+                ("completed", "Anybody there?"),
+            }
 
 
 async def test_runs_fail_visibly_when_the_agent_does_not_come_back(

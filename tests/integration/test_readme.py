@@ -124,6 +124,19 @@ def _run(blocks: dict[str, str], address: str) -> dict[str, str]:
     return {name: printed.strip() + "\n\n" for name, printed in parts}
 
 
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    """Columns "ours" and "beside it", and the ratios: as they stand in docs/benchmarks.md."""
+    measured = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    table = README.split("## Figures", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")][2:]
+    assert rows
+    for _, ours, beside, held, _ in rows:
+        for figure in re.findall(r"\d[\d,.]*\d", f"{ours} {beside.replace('10,000', '')} {held.split('goal')[0]}"):
+            assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?!\d)", measured), (
+                f"{figure} is not in docs/benchmarks.md"
+            )
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     for target in _LINK.findall(document.read_text(encoding="utf-8")):

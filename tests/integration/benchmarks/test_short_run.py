@@ -55,4 +55,4 @@ def test_short_run_prints_every_ratio(scratch: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     missing = [pattern for pattern in EXPECTED if re.search(pattern, done.stdout) is None]
     assert not missing, done.stdout
-    assert not list(scratch.iterdir()), "something was left behind"
+    assert not list(scratch.glob("colloquy-*")), "something was left behind"
