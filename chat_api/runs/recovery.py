@@ -77,7 +77,7 @@ class RunRecovery:
     async def _settle(self, orphan: Orphan) -> None:
         """End an orphan that has spoken; answer one that has not again, which nobody can notice."""
         lease = orphan.lease
-        events = await self._streams.logged(lease.run_id)
+        events = await self._streams.seal(lease.run_id)
         said = _said(events)
         # The log may be ahead of the last checkpoint, or gone: the longer one is what was said.
         content = said if len(said) >= len(orphan.content) else orphan.content
@@ -106,7 +106,7 @@ class RunRecovery:
         closing = [RunEvent(last_id + CLOSING_EVENTS, terminal_type(status), ended.run)]
         if ended.reply is not None:
             closing.insert(0, RunEvent(last_id + 1, "message.updated", ended.reply))
-        await self._streams.conclude(lease.run_id, closing)
+        await self._streams.conclude(lease.run_id, events[-1].id if events else FIRST_STREAMED_ID - 1, closing)
         await self._executor.start_next(lease.session_id)
 
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -78,7 +78,7 @@ class RunService:
             raise RunFinished
         if cancelled.at_once:
             ended = RunEvent(FIRST_STREAMED_ID, terminal_type(RunStatus.CANCELLED), cancelled.run)
-            await self._streams.conclude(run_id, [ended])
+            await self._streams.conclude(run_id, FIRST_STREAMED_ID - 1, [ended])
         self._executor.cancel(run_id)
         return cancelled.run
 

@@ -24,6 +24,7 @@ log = get_logger("runs.stream")
 
 _RUNNING_TTL_SECONDS = 3600
 _DOWN_SECONDS = 1.0
+_SEALED = 2**62
 _NUMBER_TAKEN = "equal or smaller than the target stream top item"  # of Redis's error for XADD
 
 
@@ -52,6 +53,18 @@ class StreamLog(Protocol):
         """Forget the stream of an ended run after so long."""
         ...
 
+    async def seal(self, run_id: UUID) -> None:
+        """Take no more events: whoever wrote them was thought dead, and what is read now must stay all there is."""
+        ...
+
+    async def reopen(self, run_id: UUID, last_id: int) -> None:
+        """Take events again, from the number after `last_id`."""
+        ...
+
+    async def conclude(self, run_id: UUID, last_id: int, closing: Sequence[RunEvent], *, seconds: int) -> None:
+        """Reopen, add the last events and forget the stream after `seconds`, in one step."""
+        ...
+
 
 class NoStreamLog:
     """For a single process without Redis: readers elsewhere get snapshots."""
@@ -65,9 +78,21 @@ class NoStreamLog:
     async def keep_for(self, run_id: UUID, seconds: int) -> None:
         return None
 
+    async def seal(self, run_id: UUID) -> None:
+        return None
+
+    async def reopen(self, run_id: UUID, last_id: int) -> None:
+        return None
+
+    async def conclude(self, run_id: UUID, last_id: int, closing: Sequence[RunEvent], *, seconds: int) -> None:
+        return None
+
 
 class RedisStreamLog:
-    """`writer` has short time-outs, because live readers wait for it; `reader` blocks."""
+    """`writer` has short time-outs, because live readers wait for it; `reader` blocks.
+
+    A sealed stream's next number is set beyond any event's, so Redis itself refuses whoever still writes.
+    """
 
     def __init__(self, writer: Redis, reader: Redis) -> None:
         self._writer = writer
@@ -108,12 +133,34 @@ class RedisStreamLog:
         return [_event(entry) for _, entries in found or [] for entry in entries]
 
     async def keep_for(self, run_id: UUID, seconds: int) -> None:
+        await self._softly([("EXPIRE", _key(run_id), seconds)])
+
+    async def seal(self, run_id: UUID) -> None:
+        key = _key(run_id)
+        # Number 1 is never streamed; the entry is there so that a stream without events can be sealed too.
+        placeholder = ("XADD", key, "0-1", b"t", b"sealed", b"d", b"")
+        await self._softly([placeholder, ("XSETID", key, f"0-{_SEALED}"), ("EXPIRE", key, _RUNNING_TTL_SECONDS)])
+
+    async def reopen(self, run_id: UUID, last_id: int) -> None:
+        await self._softly([("XSETID", _key(run_id), f"0-{last_id}")])
+
+    async def conclude(self, run_id: UUID, last_id: int, closing: Sequence[RunEvent], *, seconds: int) -> None:
+        key = _key(run_id)
+        added = [("XADD", key, f"0-{event.id}", b"t", event.type, b"d", event.data) for event in closing]
+        await self._softly([("XSETID", key, f"0-{last_id}"), *added, ("EXPIRE", key, seconds)])
+
+    async def _softly(self, commands: Sequence[tuple[object, ...]]) -> None:
+        """Do the commands with nobody else's between them. One that is refused does not stop the others."""
         if time.monotonic() < self._down_until:
             return
+        pipeline = self._writer.pipeline(transaction=True)
+        for command in commands:
+            pipeline.execute_command(*command)
         try:
-            await self._writer.expire(_key(run_id), seconds)
-        except (RedisError, OSError, TimeoutError):
-            return
+            await pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._down_until = time.monotonic() + _DOWN_SECONDS
+            log.warning("stream.unavailable", error=type(error).__name__)
 
 
 def _kept(result: object) -> Kept:

@@ -21,6 +21,7 @@ from chat_api.runs.stream_log import Kept, StreamLog
 
 _ENDED_STREAMS_KEPT = 200
 _POLL_SECONDS = 0.5
+_LAST_CHANCE_SECONDS = 0.25
 
 
 class RunStates(Protocol):
@@ -125,6 +126,8 @@ class RunStreams:
         last_id = FIRST_STREAMED_ID - 1
         if resumed:
             last_id = max([last_id, *(event.id for event in await self.logged(run_id))])
+            # Whoever gave the run back may have sealed what its predecessor left.
+            await self._log.reopen(run_id, last_id)
         stream = LiveStream(run_id, self, last_id=last_id)
         self._live[run_id] = stream
         return stream
@@ -133,7 +136,7 @@ class RunStreams:
         """What the shared log has of a run, as far as it can be read."""
         events: list[RunEvent] = []
         while True:
-            after = events[-1].id if events else 0
+            after = events[-1].id if events else FIRST_STREAMED_ID - 1
             found = await self._log.read(run_id, after, wait_seconds=0.001)
             if not found:
                 return events
@@ -151,10 +154,14 @@ class RunStreams:
             self._ended.popitem(last=False)
         await self._log.keep_for(stream.run_id, self._keep_seconds)
 
-    async def conclude(self, run_id: UUID, events: list[RunEvent]) -> None:
-        """Add the last events of a run that ended without being live here."""
-        await self._log.append([(run_id, event) for event in events])
-        await self._log.keep_for(run_id, self._keep_seconds)
+    async def seal(self, run_id: UUID) -> list[RunEvent]:
+        """What the log has of a run whose process was thought dead; it can add nothing any more."""
+        await self._log.seal(run_id)
+        return await self.logged(run_id)
+
+    async def conclude(self, run_id: UUID, last_id: int, closing: list[RunEvent]) -> None:
+        """Add the last events of a run that ended without being live here, after number `last_id`."""
+        await self._log.conclude(run_id, last_id, closing, seconds=self._keep_seconds)
 
     def enqueue(self, stream: LiveStream, event: RunEvent) -> None:
         self._pending.append((stream, event))
@@ -199,19 +206,17 @@ class RunStreams:
 
     async def _read_elsewhere(self, run_id: UUID, after: int) -> list[RunEvent]:
         """What the shared log has, or the end of the story from PostgreSQL where the log is not kept."""
-        found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
-        if found and found[0].id == after + 1:
-            return found
-        if found is None or found:
-            # The log is away, or has a hole here: reading it again will not wait by itself.
-            await asyncio.sleep(_POLL_SECONDS)
         status = await self._states.status(run_id)
-        if status is not None and status not in FINAL_STATUSES:
-            return []
-        # The terminal event follows the commit: look once more before giving up on the log.
-        found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
+        ended = status is None or status in FINAL_STATUSES
+        # The terminal event follows the commit by a moment, so the log gets a last chance.
+        found = await self._log.read(run_id, after, wait_seconds=_LAST_CHANCE_SECONDS if ended else _POLL_SECONDS)
         if found and found[0].id == after + 1:
             return found
+        if not ended:
+            if found is None or found:
+                # The log is away, or has a hole here: reading it again will not wait by itself.
+                await asyncio.sleep(_POLL_SECONDS)
+            return []
         state = await self._states.state(run_id)
         return snapshot(state, after) if state is not None else [gone(after)]
 
