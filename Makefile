@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 # Two: on two cores a third worker only waits. CI and larger machines may say WORKERS=4.
 WORKERS ?= 2
-TESTS := tests/unit tests/integration tests/contract tests/e2e tests/faults
+TESTS := tests/unit tests/integration tests/contract tests/e2e
 PACKAGES := agent_service chat_api deploy migrations shared tests benchmarks
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment or a search path of the caller's must not lead elsewhere.
@@ -24,6 +24,7 @@ run: setup ## Run everything on this machine until Ctrl-C: stores, agent, API, w
 	@exec colloquy up
 
 test: setup ## All tests, with servers of their own; the fault tests in their short form
+	@pytest -q tests/faults # one after the other: each kills what the others would be using
 	@pytest -n $(WORKERS) $(wildcard $(TESTS))
 
 test-fast: setup ## Tests that start no process
