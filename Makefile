@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help setup run test test-fast lint types imports format format-check migrate bench bench-short \
-	bench-large faults check lock lock-check openapi clean
+	bench-large faults faults-short check lock lock-check openapi clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,7 @@ setup: ## Bring uv if it is missing, and make .venv what the lock says (nothing 
 run: setup ## Run everything on this machine until Ctrl-C: stores, agent, API, worker
 	@exec colloquy up
 
-test: setup ## All tests, with servers of their own; the fault tests in their short form
-	@pytest -q tests/faults # one after the other: each kills what the others would be using
+test: setup ## All tests but the faults, with servers of their own
 	@pytest -n $(WORKERS) $(wildcard $(TESTS))
 
 test-fast: setup ## Tests that start no process
@@ -58,10 +57,13 @@ bench-short: setup ## See that every benchmark runs; the figures mean little
 bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minutes, 6 GB of disk)
 	@python -m benchmarks.large
 
+faults-short: setup ## The fault tests, each fault once (2 minutes)
+	@pytest -q tests/faults
+
 faults: setup ## The fault tests with many rounds
 	@COLLOQUY_FAULT_ROUNDS=$${COLLOQUY_FAULT_ROUNDS:-20} pytest -m faults tests/faults
 
-check: setup format-check lint types imports lock-check test ## What CI checks, tests last
+check: setup format-check lint types imports lock-check faults-short test ## What CI checks, tests last
 
 lock: setup ## Write both locks anew from pyproject.toml
 	@uv=$$(deploy/setup.sh uv) && \

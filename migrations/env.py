@@ -8,13 +8,15 @@ lock, so two deployments at once take turns.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import asyncpg
 from alembic import context
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from chat_api.kit.db import dsn
 from chat_api.kit.models import Base
 from chat_api.registry import MODELS
 
@@ -41,8 +43,12 @@ def _migrate(connection: Connection) -> None:
 
 
 async def _run() -> None:
-    url = make_url(context.config.attributes["url"]).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    address = dsn(context.config.attributes["url"])
+
+    async def connect(*_: Any, **__: Any) -> asyncpg.Connection:
+        return await asyncpg.connect(address, timeout=10)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(_migrate)
         await connection.commit()

@@ -69,6 +69,11 @@ def is_store_down(error: BaseException) -> bool:
     return isinstance(error, _STORE_DOWN)
 
 
+def dsn(url: str) -> str:
+    """The address as asyncpg reads it itself, with `?sslmode=` and the like, whatever driver it names."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def _dumps(value: object) -> str:
     return orjson.dumps(value).decode()
 
@@ -113,20 +118,24 @@ class Database:
             raise SettingsError(
                 "COLLOQUY_DATABASE_URL is not set. Set it, or start everything on this machine with `colloquy up`."
             )
-        url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+        address = dsn(settings.database_url.get_secret_value())
+
+        async def connect(*_: Any, **__: Any) -> asyncpg.Connection:
+            return await asyncpg.connect(address, server_settings=SERVER_SETTINGS, timeout=_CONNECT_TIMEOUT_SECONDS)
+
         engine = create_async_engine(
-            url,
+            "postgresql+asyncpg://",
+            async_creator=connect,
             pool_size=settings.db_pool_size,
             max_overflow=settings.db_max_overflow,
             pool_timeout=_POOL_TIMEOUT_SECONDS,
             pool_recycle=1800,
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
-            connect_args={"server_settings": SERVER_SETTINGS, "timeout": _CONNECT_TIMEOUT_SECONDS},
         )
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         statements = await asyncpg.create_pool(
-            url.set(drivername="postgresql").render_as_string(hide_password=False),
+            address,
             # No connection is made here: a process must be able to start before its database does.
             min_size=0,
             max_size=settings.db_statement_pool_size,

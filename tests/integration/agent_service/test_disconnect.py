@@ -174,7 +174,9 @@ async def test_sigterm_ends_open_streams_with_an_error(
             agent.process.send_signal(signal.SIGTERM)
             events = events_in((await streaming).text)
             answer = await answering
-        assert [event.type for event in events] == ["delta", "error"]
+        # The two words may travel together or apart.
+        assert {event.type for event in events[:-1]} == {"delta"}
+        assert events[-1].type == "error"
         assert events[-1].model_dump()["problem"]["code"] == "agent-restarting"
         assert (answer.status_code, answer.json()["code"]) == (503, "agent-restarting")
         assert agent.process.wait(timeout=10) == 0
