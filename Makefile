@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help setup run test test-fast lint types imports format format-check migrate bench bench-short \
-	bench-large faults faults-short check lock lock-check openapi clean
+	bench-large bench-test faults faults-short check lock lock-check openapi clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,13 +57,16 @@ bench-short: setup ## See that every benchmark runs; the figures mean little
 bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minutes, 6 GB of disk)
 	@python -m benchmarks.large
 
+bench-test: setup ## That every benchmark runs and prints its ratios (45 s)
+	@pytest -q tests/benchmarks
+
 faults-short: setup ## The fault tests, each fault once (2 minutes)
 	@pytest -q tests/faults
 
 faults: setup ## The fault tests with many rounds
 	@COLLOQUY_FAULT_ROUNDS=$${COLLOQUY_FAULT_ROUNDS:-20} pytest -m faults tests/faults
 
-check: setup format-check lint types imports lock-check faults-short test ## What CI checks, tests last
+check: setup format-check lint types imports lock-check bench-test faults-short test ## What CI checks, tests last
 
 lock: setup ## Write both locks anew from pyproject.toml
 	@uv=$$(deploy/setup.sh uv) && \

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.stack import plain_environment
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = (
     r"append .* \| pgbench .* \| ratio [\d.]+ \| goal ≥ 0\.30",
     r"history .* \| bare ASGI .* \| ratio [\d.]+ \| goal ≥ 0\.50",
