@@ -38,7 +38,7 @@ class AgentSettings(CommonSettings):
     model_attempts: int = Field(default=3, ge=1, le=10, description="Calls to the model per turn, the first included.")
     model_retry_base_seconds: float = Field(default=0.25, gt=0)
     model_retry_max_seconds: float = Field(default=3.0, gt=0)
-    delta_interval_ms: float = Field(default=30.0, ge=0, le=1000, description="Least time between two deltas.")
+    delta_interval_ms: float = Field(default=40.0, ge=0, le=1000, description="Least time between two deltas.")
     local_max_tokens: int = Field(default=256, ge=1, description="Used where a request sets no `max_tokens`.")
     local_prompt_tokens: int = Field(default=400, ge=50, description="History beyond this is left out, oldest first.")
     stream_heartbeat_seconds: float = Field(default=15.0, gt=0)

@@ -46,7 +46,7 @@ class TurnLimits:
     attempts: int = 3
     retry_base: float = 0.25
     retry_max: float = 3.0
-    delta_interval: float = 0.03
+    delta_interval: float = 0.04
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from chat_api.runs.errors import RunBroken, RunInterrupted, RunTimedOut
 from chat_api.runs.events import FIRST_STREAMED_ID, delta_data, terminal_type
 from chat_api.runs.models import RunStatus
 from chat_api.runs.prompt import chat_request
-from chat_api.runs.repository import Claim, Ended, Ending, RunRepository
+from chat_api.runs.repository import Claim, Ended, Ending, Holder, RunRepository
 from chat_api.runs.streams import LiveStream, RunStreams
 from shared.contracts.chat import ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
 from shared.logging import get_logger
@@ -113,13 +113,23 @@ class RunExecutor:
     def active_runs(self) -> list[UUID]:
         return list(self._active)
 
+    def vacancy(self) -> Holder | None:
+        """Who may lease a run now: this process, or nobody while it is full or stopping."""
+        if not self._accepting or len(self._active) >= self._settings.max_concurrent_runs:
+            return None
+        return Holder(self.owner, self._settings.run_lease_seconds)
+
     async def start_next(self, session_id: UUID) -> None:
         """Claim the session's next waiting run, if there is one and it is free, and answer it from here."""
-        if not self._accepting or len(self._active) >= self._settings.max_concurrent_runs:
+        holder = self.vacancy()
+        if holder is None:
             return
-        claim = await self._repository.claim(session_id, self.owner, self._settings.run_lease_seconds, new_id())
-        if claim is None:
-            return
+        claim = await self._repository.claim(session_id, holder, new_id())
+        if claim is not None:
+            await self.begin(claim)
+
+    async def begin(self, claim: Claim) -> None:
+        """Answer a run that is leased to us."""
         resumed = claim.lease.attempt > 1
         active = ActiveRun(claim, await self._streams.open(claim.lease.run_id, resumed=resumed))
         self._active[claim.lease.run_id] = active

@@ -14,6 +14,8 @@ from chat_api.runs import statements as sql
 from chat_api.runs.models import RunStatus
 from chat_api.sessions.models import SessionStatus
 
+_ONE_ACTIVE_RUN = "uq_runs_session_id_active"
+
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
@@ -21,6 +23,7 @@ class NewMessage:
     sender_id: UUID
     message_id: UUID
     run_id: UUID
+    reply_id: UUID
     content: str
     client_id: str | None
     request_hash: bytes
@@ -42,6 +45,14 @@ class Sent:
 
 class ClientIdTaken(Exception):
     """The sender used this client id in this session before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that can answer runs: the name it leases them under, and for how long at a time."""
+
+    owner: str
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,30 +142,42 @@ class RunRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def send(self, new: NewMessage) -> Sent | None:
+    async def send(self, new: NewMessage, holder: Holder | None) -> tuple[Sent, Claim | None] | None:
         """Store a message, its event and its run at once. None when the session refuses it.
 
-        Raises `ClientIdTaken`; nothing was stored then, and no number was used up.
+        Where the run need not wait and there is a `holder`, it is leased to it by the same commit. Raises
+        `ClientIdTaken`; nothing was stored then, and no number was used up.
         """
         try:
-            row = await self._database.fetch_row(
-                sql.SEND,
-                new.session_id,
-                new.sender_id,
-                new.message_id,
-                new.content,
-                new.client_id,
-                new.request_hash,
-                new.metadata,
-                new.mentions_assistant,
-                new.run_id,
-            )
-        except asyncpg.UniqueViolationError:
-            raise ClientIdTaken from None
+            row = await self._send(new, holder)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != _ONE_ACTIVE_RUN:
+                raise ClientIdTaken from None
+            # Another run began while we waited for the session: ours waits for it.
+            return await self.send(new, None)
         if row is None:
             return None
         run = row["run"]
-        return Sent(new.message_id, None if run is None else new.run_id, row["message"], run)
+        sent = Sent(new.message_id, None if run is None else new.run_id, row["message"], run)
+        return sent, _claim(row, new.session_id, holder.owner) if holder is not None and row["starts"] else None
+
+    async def _send(self, new: NewMessage, holder: Holder | None) -> asyncpg.Record | None:
+        return await self._database.fetch_row(
+            sql.SEND,
+            new.session_id,
+            new.sender_id,
+            new.message_id,
+            new.content,
+            new.client_id,
+            new.request_hash,
+            new.metadata,
+            new.mentions_assistant,
+            new.run_id,
+            None if holder is None else holder.owner,
+            0.0 if holder is None else holder.lease_seconds,
+            new.reply_id,
+            holder is not None,
+        )
 
     async def sent_before(self, session_id: UUID, sender_id: UUID, client_id: str) -> Sent | None:
         row = await self._database.fetch_row(sql.SENT_BEFORE, session_id, sender_id, client_id)
@@ -193,28 +216,13 @@ class RunRepository:
             return Sent(user_id, None, b"", None, request_hash=b"", replayed=True)
         return Sent(state.trigger_message_id, run_id, state.trigger, state.run, stored["request_hash"], replayed=True)
 
-    async def claim(self, session_id: UUID, owner: str, lease_seconds: float, reply_id: UUID) -> Claim | None:
+    async def claim(self, session_id: UUID, holder: Holder, reply_id: UUID) -> Claim | None:
         """Lease the session's oldest waiting run. None when there is none, or another process was faster."""
         try:
-            row = await self._database.fetch_row(sql.CLAIM, session_id, owner, lease_seconds, reply_id)
+            row = await self._database.fetch_row(sql.CLAIM, session_id, holder.owner, holder.lease_seconds, reply_id)
         except asyncpg.UniqueViolationError:
             return None
-        if row is None:
-            return None
-        return Claim(
-            lease=Lease(session_id, row["run_id"], row["attempt"], owner),
-            trigger_message_id=row["trigger_message_id"],
-            reply_message_id=row["reply_message_id"],
-            user_id=row["owner_id"],
-            provider=row["provider"],
-            model=row["model"],
-            system_prompt=row["system_prompt"],
-            settings=row["settings"],
-            several_people=row["participant_count"] > 1,
-            cancelled=row["cancelled"],
-            run=row["run"],
-            reply=row["reply"],
-        )
+        return None if row is None else _claim(row, session_id, holder.owner)
 
     async def history(self, session_id: UUID, trigger_id: UUID, limit: int) -> list[Exchange]:
         rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
@@ -300,6 +308,23 @@ class RunRepository:
 
     async def session_activity(self, session_id: UUID, user_id: UUID) -> bytes | None:
         return await self._database.fetch_json(sql.SESSION_STATUS, session_id, user_id)
+
+
+def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
+    return Claim(
+        lease=Lease(session_id, row["run_id"], row["attempt"], owner),
+        trigger_message_id=row["trigger_message_id"],
+        reply_message_id=row["reply_message_id"],
+        user_id=row["owner_id"],
+        provider=row["provider"],
+        model=row["model"],
+        system_prompt=row["system_prompt"],
+        settings=row["settings"],
+        several_people=row["participant_count"] > 1,
+        cancelled=row["cancelled"],
+        run=row["run"],
+        reply=row["reply"],
+    )
 
 
 def _message_status(status: RunStatus) -> str:

@@ -42,6 +42,7 @@ class RunService:
             sender_id=sender_id,
             message_id=new_id(),
             run_id=new_id(),
+            reply_id=new_id(),
             content=body.content,
             client_id=client_id,
             request_hash=_fingerprint(body.content, body.metadata),
@@ -49,12 +50,15 @@ class RunService:
             mentions_assistant=_ASSISTANT_MENTION.search(body.content) is not None,
         )
         try:
-            sent = await self._repository.send(new)
+            stored = await self._repository.send(new, self._executor.vacancy())
         except ClientIdTaken:
             return await self._sent_before(new)
-        if sent is None:
+        if stored is None:
             raise await self._refusal(session_id, sender_id) or SessionNotFound()
-        if sent.run_id is not None:
+        sent, claim = stored
+        if claim is not None:
+            await self._executor.begin(claim)
+        elif sent.run_id is not None:
             await self._start(session_id)
         return sent
 

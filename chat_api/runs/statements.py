@@ -36,37 +36,66 @@ def _run(source: str) -> str:
 
 
 _POLICY = "coalesce(reply_policy, CASE WHEN participant_count > 1 THEN 'mentioned' ELSE 'always' END)"
+_REPLY_DUE = f"({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool))"
+# CASE, because AND may look into the runs first, also where no reply is due.
+_STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
+    SELECT 1 FROM chat.runs o
+    WHERE o.session_id = $1 AND o.status IN ('queued', 'running', 'awaiting_approval')
+) ELSE false END"""
 
 SEND = f"""
     WITH s AS (
         UPDATE chat.sessions SET
-            last_seq = last_seq + 1, last_event_seq = last_event_seq + 1,
-            message_count = message_count + 1, last_activity_at = now()
+            last_seq = last_seq + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
+            last_event_seq = last_event_seq + CASE WHEN {_STARTS} THEN 3 ELSE 1 END,
+            message_count = message_count + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
+            last_activity_at = now()
         WHERE id = $1 AND status = 'active'
           AND EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $2)
-        RETURNING id, last_seq, last_event_seq,
-            ({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool)) AS reply_due
+        RETURNING *, {_REPLY_DUE} AS reply_due, {_STARTS} AS starts
     ), m AS (
         INSERT INTO chat.messages
             (session_id, seq, id, role, sender_id, content, client_id, request_hash, metadata, run_id, created_at)
-        SELECT id, last_seq, $3, 'user', $2, $4, $5, $6, $7::jsonb, CASE WHEN reply_due THEN $9::uuid END,
-            clock_timestamp()
+        SELECT id, last_seq - starts::int, $3, 'user', $2, $4, $5, $6, $7::jsonb,
+            CASE WHEN reply_due THEN $9::uuid END, clock_timestamp()
         FROM s
         RETURNING *
-    ), e AS (
-        INSERT INTO chat.session_events (session_id, event_seq, type, message_id)
-        SELECT id, last_event_seq, 'message.created', $3 FROM s
     ), r AS (
-        INSERT INTO chat.runs (session_id, id, trigger_message_id)
-        SELECT id, $9, $3 FROM s WHERE reply_due
+        INSERT INTO chat.runs (
+            session_id, id, trigger_message_id, reply_message_id, status, attempt, lease_owner, lease_expires_at,
+            started_at
+        )
+        SELECT id, $9, $3, CASE WHEN starts THEN $12::uuid END, CASE WHEN starts THEN 'running' ELSE 'queued' END,
+            starts::int, CASE WHEN starts THEN $10 END,
+            CASE WHEN starts THEN clock_timestamp() + make_interval(secs => $11) END,
+            CASE WHEN starts THEN clock_timestamp() END
+        FROM s WHERE reply_due
         RETURNING *
+    ), reply AS (
+        INSERT INTO chat.messages (session_id, seq, id, role, content, parent_id, run_id, status, created_at)
+        SELECT id, last_seq, $12, 'assistant', '', $3, $9, 'streaming', clock_timestamp() FROM s WHERE starts
+        RETURNING *
+    ), e AS (
+        INSERT INTO chat.session_events (session_id, event_seq, type, message_id, run_id)
+        SELECT id, last_event_seq - 2 * starts::int, 'message.created', $3, NULL::uuid FROM s
+        UNION ALL
+        SELECT id, last_event_seq - 1, 'run.started', NULL, $9 FROM s WHERE starts
+        UNION ALL
+        SELECT id, last_event_seq, 'message.created', $12, $9 FROM s WHERE starts
     )
-    SELECT {_message("m")} AS message, {_run("r")} AS run FROM s
+    SELECT {_message("m")} AS message, {_run("r")} AS run, {_message("reply")} AS reply, starts,
+        $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
+        false AS cancelled, provider, model, system_prompt, settings, participant_count, owner_id
+    FROM s
 """
 """($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
-$8 assistant mentioned, $9 run id) → `message`, `run` (null where no reply is due); no row when refused.
+$8 assistant mentioned, $9 run id, $10 lease owner, $11 lease seconds, $12 reply id, $13 whether we may start a run)
+→ `message`, `run` (null where no reply is due) and, where the run `starts` at once, all that `CLAIM` gives; no row
+when refused.
 
-A second message with the same client id breaks the unique index, which undoes the whole statement.
+A run that need not wait is stored as ours already: a second commit, and its wait for the disk, would stand between
+the person and the first word. A second message with the same client id breaks a unique index, and so does a run
+that another process began while we waited for the session; either undoes the whole statement.
 """
 
 SENT_BEFORE = f"""
