@@ -31,7 +31,9 @@ def check_postgres(variable: str, url: str) -> None:
 
     try:
         major = asyncio.run(version())
-    except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError) as error:
+        raise CannotStart(f"{variable}: PostgreSQL at {_place(url)} does not answer ({_kind(error)})") from None
+    except (ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise CannotStart(f"{variable}: PostgreSQL at {_place(url)} does not let us in ({_kind(error)})") from None
     if major < _OLDEST_POSTGRES:
         raise CannotStart(f"{variable}: PostgreSQL at {_place(url)} is version {major}; {_OLDEST_POSTGRES} is needed")

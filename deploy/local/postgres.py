@@ -23,6 +23,7 @@ from deploy.local.errors import CannotStart
 from deploy.local.files import FileLock, last_lines, open_log
 from deploy.local.orphans import end_orphan
 from deploy.local.ports import free_port
+from deploy.local.server import EmbeddedServer
 
 SUPERUSER = "postgres"
 SETTINGS: Mapping[str, str] = {
@@ -48,7 +49,7 @@ _STALE_LOCK_SECONDS = 10.0
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """One server on one data folder. `start` and `stop` block; call them from the main thread.
 
     The server is our direct child and gets SIGINT (a fast, clean shutdown) should we die first.
@@ -57,6 +58,8 @@ class EmbeddedPostgres:
     """
 
     name = "postgres"
+    title = "PostgreSQL"
+    polite_signal = signal.SIGINT
 
     def __init__(
         self,
@@ -67,15 +70,14 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] | None = None,
         shared_state: Path = SHARED_STATE,
     ) -> None:
+        super().__init__(port)
         self._data_dir = data_dir.absolute()
         self._folder = self._data_dir / "postgres"
         self._credentials = credentials
-        self._port = port
         self._shared_state = shared_state
         self._settings = {**SETTINGS, **(settings or {})}
         self._account = processes.unprivileged_account()
         self._lock = FileLock(self._data_dir / "postgres.lock")
-        self._process: subprocess.Popen[bytes] | None = None
         self._bin: Path | None = None
         self.log_path = self._data_dir / "logs" / "postgres.log"
 
@@ -108,37 +110,7 @@ class EmbeddedPostgres:
             self._process = None
         self._lock.release()
 
-    def ask_to_stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-
-    def answers(self) -> bool:
-        """True as long as it runs: `start` has waited for the first answer."""
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        """kill -9, as tests do. The folder stays ours: `start` brings the server back on the same port."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def poll(self) -> int | None:
-        """None while it runs, else its return code (0 if it never ran)."""
-        return 0 if self._process is None else self._process.poll()
-
     # -- addresses ----------------------------------------------------------------------------------------
-
-    @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise RuntimeError("PostgreSQL is not running")
-        return self._process.pid
-
-    @property
-    def port(self) -> int:
-        if self._port is None:
-            raise RuntimeError("PostgreSQL has not been started")
-        return self._port
 
     def url(self, role: str, password: str, database: str, *, driver: str = "postgresql+asyncpg") -> str:
         return f"{driver}://{quote(role)}:{quote(password)}@127.0.0.1:{self.port}/{quote(database)}"

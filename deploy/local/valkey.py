@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,25 +14,27 @@ from deploy.local.credentials import Credentials
 from deploy.local.errors import CannotStart
 from deploy.local.files import FileLock, last_lines, open_log, write_secret
 from deploy.local.ports import free_port
+from deploy.local.server import EmbeddedServer
 
 _START_SECONDS = 30.0  # loading a long append-only file takes part of it
 _ORPHAN_SECONDS = 5.0
 DATABASES = 64
 
 
-class EmbeddedValkey:
+class EmbeddedValkey(EmbeddedServer):
     """One server on one data folder; the same manners as `EmbeddedPostgres`."""
 
     name = "valkey"
+    title = "Valkey"
+    polite_signal = signal.SIGTERM
 
     def __init__(self, data_dir: Path, credentials: Credentials, *, port: int | None = None) -> None:
+        super().__init__(port)
         self._data_dir = data_dir.absolute()
         self._folder = self._data_dir / "valkey"
         self._configuration = self._folder / "valkey.conf"
         self._password = credentials.valkey
-        self._port = port
         self._lock = FileLock(self._data_dir / "valkey.lock")
-        self._process: subprocess.Popen[bytes] | None = None
         self.log_path = self._data_dir / "logs" / "valkey.log"
 
     def start(self) -> None:
@@ -56,36 +57,6 @@ class EmbeddedValkey:
             processes.stop(self._process, [(signal.SIGTERM, 1.5)])
             self._process = None
         self._lock.release()
-
-    def ask_to_stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-
-    def answers(self) -> bool:
-        """True as long as it runs: `start` has waited for the first answer."""
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        """kill -9, as tests do. `start` brings it back on the same port."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def poll(self) -> int | None:
-        """None while it runs, else its return code (0 if it never ran)."""
-        return 0 if self._process is None else self._process.poll()
-
-    @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise RuntimeError("Valkey is not running")
-        return self._process.pid
-
-    @property
-    def port(self) -> int:
-        if self._port is None:
-            raise RuntimeError("Valkey has not been started")
-        return self._port
 
     def url(self, database: int = 0) -> str:
         return f"redis://:{self._password}@127.0.0.1:{self.port}/{database}"

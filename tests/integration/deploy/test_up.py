@@ -317,7 +317,7 @@ async def test_own_servers_are_used_and_none_is_started(
         (
             "COLLOQUY_DATABASE_URL",
             "postgresql+asyncpg://someone:hidden@127.0.0.1:{port}/chat",
-            "COLLOQUY_DATABASE_URL: PostgreSQL at 127.0.0.1:{port}/chat does not let us in (ConnectionRefusedError)",
+            "COLLOQUY_DATABASE_URL: PostgreSQL at 127.0.0.1:{port}/chat does not answer (ConnectionRefusedError)",
         ),
         (
             "COLLOQUY_REDIS_URL",
