@@ -34,6 +34,15 @@ class Ledger:
             [UUID(session) for session in sessions],
         )
 
+    async def spoken(self, session: str, text: str = "", within: float = 10) -> None:
+        """Return once a reply of the session is stored as far as `text`, or at all.
+
+        That the model has sent its words does not mean that they have reached us.
+        """
+        async with asyncio.timeout(within):
+            while not any(run["reply"] and run["reply"].startswith(text) for run in await self.runs([session])):
+                await asyncio.sleep(0.02)
+
     async def all_ended(self, sessions: Sequence[str], within: float) -> list[asyncpg.Record]:
         """The runs of some sessions, once all have ended."""
         give_up_at = time.monotonic() + within

@@ -38,7 +38,7 @@ async def test_a_killed_process_leaves_no_run_behind(
         queued = await somebody.send(spoken, "And then?", url=doomed)
         await model_stats.begun(cluster, silent_key)
         await model_stats.begun(cluster, spoken_key, pieces=3)
-        await asyncio.sleep(0.1)  # the last piece is on its way through the agent
+        await ledger.spoken(spoken, "one two three ")
 
         pid = cluster.api_b.pid
         killed_at = cluster.api_b.kill()
@@ -69,7 +69,9 @@ async def test_a_killed_process_leaves_no_run_behind(
         assert (await somebody.run_ended(begun["run"]["id"])) == ended[1]
 
 
-async def test_readers_of_an_orphan_hear_its_end_wherever_they_are(cluster: Cluster, somebody: Person) -> None:
+async def test_readers_of_an_orphan_hear_its_end_wherever_they_are(
+    cluster: Cluster, somebody: Person, ledger: Ledger
+) -> None:
     survivor, doomed = cluster.urls
     session = await somebody.session()
     key = secrets.token_hex(8)
@@ -77,8 +79,7 @@ async def test_readers_of_an_orphan_hear_its_end_wherever_they_are(cluster: Clus
     sent = await somebody.send(session, content, url=doomed, client_id="followed")
     there = asyncio.create_task(somebody.stream(session, content, "followed", url=survivor))
     anywhere = asyncio.create_task(somebody.stream(session, content, "followed"))
-    await model_stats.begun(cluster, key, pieces=3)
-    await asyncio.sleep(0.3)
+    await ledger.spoken(session, "one two three ")
     pid = cluster.api_b.pid
     cluster.api_b.kill()
     run = await somebody.run_ended(sent["run"]["id"])

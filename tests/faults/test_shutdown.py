@@ -72,7 +72,7 @@ async def test_sigterm_of_the_agent_with_open_streams(
         asked = await somebody.send(silent, to_answer)
         begun = await somebody.send(speaking, script(tokens=600, delay_ms=50, key=keys[1]))
         await model_stats.begun(cluster, keys[0])
-        await model_stats.begun(cluster, keys[1], pieces=2)
+        await ledger.spoken(speaking, "word0 word1 ")
         pid = cluster.agent.pid
         seconds = await _sigterm(cluster.agent)
         measured(f"SIGTERM of the agent with two turns: out after {seconds:.1f} s")
