@@ -27,7 +27,7 @@ from chat_api.runs.prompt import chat_request
 from chat_api.runs.repository import Claim, Ended, Ending, Holder, RunRepository
 from chat_api.runs.streams import LiveStream, RunStreams
 from shared.contracts.chat import ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
-from shared.logging import get_logger
+from shared.logging import get_logger, request_id_var
 from shared.problems import Problem
 
 log = get_logger("runs")
@@ -128,8 +128,18 @@ class RunExecutor:
         if claim is not None:
             await self.begin(claim)
 
+    async def start_next_or_leave_it(self, session_id: UUID) -> None:
+        """The same, for callers whose own work is stored: with the store away, the recovery loop starts it later."""
+        try:
+            await self.start_next(session_id)
+        except Exception as error:
+            if not is_store_down(error):
+                raise
+
     async def begin(self, claim: Claim) -> None:
         """Answer a run that is leased to us."""
+        if claim.lease.run_id in self._active:
+            return  # we froze past our own lease, recovered the run ourselves, and hold it under a later attempt
         resumed = claim.lease.attempt > 1
         active = ActiveRun(claim, await self._streams.open(claim.lease.run_id, resumed=resumed))
         self._active[claim.lease.run_id] = active
@@ -183,15 +193,7 @@ class RunExecutor:
         finally:
             del self._active[lease.run_id]
             await self._streams.retire(active.stream)
-        await self._quietly_start_next(lease.session_id)
-
-    async def _quietly_start_next(self, session_id: UUID) -> None:
-        try:
-            await self.start_next(session_id)
-        except Exception as error:
-            if not is_store_down(error):
-                raise
-            # The recovery loop starts what waits once the store is back.
+        await self.start_next_or_leave_it(lease.session_id)
 
     async def _answer(self, active: ActiveRun) -> Ending | None:
         """Have the agent answer. None when the run is no longer ours to end."""
@@ -277,7 +279,7 @@ class RunExecutor:
             status=status,
             content=active.text,
             stream_length=active.stream.last_id + CLOSING_EVENTS,
-            error=None if problem is None else problem.as_json(),
+            error=None if problem is None else problem.as_json(request_id_var.get()),
             usage=None if active.usage is None else active.usage.model_dump(),
             provider=None if done is None else done.provider.value,
             model=None if done is None else done.model,

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import orjson
 
-from chat_api.kit.db import is_store_down
 from chat_api.kit.idempotency import IdempotencyKeyReused
 from chat_api.kit.models import new_id
 from chat_api.messages.errors import MessageNotFound
@@ -59,7 +58,7 @@ class RunService:
         if claim is not None:
             await self._executor.begin(claim)
         elif sent.run_id is not None:
-            await self._start(session_id)
+            await self._executor.start_next_or_leave_it(session_id)
         return sent
 
     async def regenerate(self, session_id: UUID, user_id: UUID, message_id: UUID, key: str | None) -> Sent:
@@ -70,7 +69,7 @@ class RunService:
             raise await self._refusal(session_id, user_id) or MessageNotFound()
         if sent.request_hash is not None and sent.request_hash != fingerprint:
             raise IdempotencyKeyReused
-        await self._start(session_id)
+        await self._executor.start_next_or_leave_it(session_id)
         return sent
 
     async def cancel(self, run_id: UUID, user_id: UUID) -> bytes:
@@ -85,14 +84,6 @@ class RunService:
             await self._streams.conclude(run_id, FIRST_STREAMED_ID - 1, [ended])
         self._executor.cancel(run_id)
         return cancelled.run
-
-    async def _start(self, session_id: UUID) -> None:
-        try:
-            await self._executor.start_next(session_id)
-        except Exception as error:
-            if not is_store_down(error):
-                raise
-            # The message is stored and its run waits: the recovery loop starts it.
 
     async def _sent_before(self, new: NewMessage) -> Sent:
         assert new.client_id is not None

@@ -120,6 +120,13 @@ async def test_a_failing_model_never_loses_the_message(chat: ChatApi, ann: Perso
     assert [message["seq"] for message in await chat.history(ann, session)] == [1, 2, 3]
 
 
+async def test_a_failed_run_names_the_request_that_finds_it_in_the_logs(chat: ChatApi, ann: Person) -> None:
+    chat.agent.next_scripts = [failing(RATE_LIMITED)]
+    session = await chat.session(ann)
+    body = (await chat.send(ann, session, headers={"X-Request-ID": "find-me"})).json()
+    assert body["run"]["error"]["request_id"] == "find-me"
+
+
 async def test_an_agent_that_breaks_off_fails_the_run_and_keeps_the_text(chat: ChatApi, ann: Person) -> None:
     chat.agent.next_scripts = [breaking_off("Once upon")]
     session = await chat.session(ann)
