@@ -52,6 +52,7 @@ _STORE_DOWN = (
     asyncpg.InsufficientResourcesError,
     asyncpg.QueryCanceledError,
     asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
     # Not ConnectionError alone: a name that does not resolve, no route, or several addresses that all refuse
     # come as other kinds. Nothing else that a request does reads files.
     OSError,
