@@ -1,7 +1,7 @@
 """`POST /v1/chat`: one turn of a conversation, handed to the agent with all that it needs.
 
 The agent keeps no conversations. It answers with server-sent events, each named by its `type`:
-any number of `delta`, at most one `usage`, then exactly one of `done` or `error`. With
+any number of `delta`, at most one `citations`, at most one `usage`, then exactly one of `done` or `error`. With
 `Accept: application/json` it answers once, with a `ChatAnswer`.
 """
 
@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.knowledge import CitationData, RetrievalOptions
 from shared.problems import ProblemDocument
 from shared.schema import WriteSchema
 
@@ -79,6 +80,10 @@ class ChatRequest(WriteSchema):
     model: ModelChoice = Field(default_factory=ModelChoice)
     system_prompt: str | None = Field(default=None, max_length=100_000)
     messages: list[ChatMessage] = Field(min_length=1, max_length=2_000)
+    collections: list[UUID] = Field(
+        default_factory=list, max_length=20, description="Passages of these are shown to the model, as data."
+    )
+    retrieval: RetrievalOptions = Field(default_factory=RetrievalOptions)
     user: ChatUser | None = None
 
 
@@ -95,6 +100,13 @@ class DeltaEvent(BaseModel):
 
     type: Literal["delta"] = "delta"
     text: str
+
+
+class CitationsEvent(BaseModel):
+    """The passages that the answer stands on. Sent once, after the last delta, where there are any."""
+
+    type: Literal["citations"] = "citations"
+    citations: list[CitationData]
 
 
 class UsageEvent(BaseModel):
@@ -121,13 +133,14 @@ class ErrorEvent(BaseModel):
     retry_after: int | None = Field(default=None, description="Seconds to wait before the turn is tried again.")
 
 
-ChatEvent = Annotated[DeltaEvent | UsageEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]
+ChatEvent = Annotated[DeltaEvent | CitationsEvent | UsageEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]
 
 
 class ChatAnswer(BaseModel):
     """The whole turn at once, for callers that asked for JSON."""
 
     text: str
+    citations: list[CitationData]
     finish_reason: FinishReason
     usage: Usage | None
     provider: Provider
