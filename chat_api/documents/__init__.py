@@ -1,0 +1,1 @@
+"""Documents of bots: uploaded, indexed by the worker, searched through the agent."""
