@@ -159,10 +159,10 @@ def _refusal(error: Exception) -> ModelProblem | None:
     log.warning("model.refused", status=answer.code, code=answer.status)
     if isinstance(error, ContextOverflowError):
         return ContextTooLong()
-    return problem_for_status(answer.code, _asked_to_wait(answer.details))
+    return problem_for_status(answer.code, asked_to_wait(answer.details))
 
 
-def _asked_to_wait(details: object) -> float | None:
+def asked_to_wait(details: object) -> float | None:
     """Gemini writes `"retryDelay": "13s"` into one of the error's details."""
     if not isinstance(details, Mapping):
         return None

@@ -1,9 +1,9 @@
-"""`POST /v1/embeddings`: OpenAI's route over the local embedder."""
+"""`POST /v1/embeddings`: OpenAI's route over the embedding model that is configured."""
 
 from __future__ import annotations
 
 import base64
-import struct
+import sys
 from enum import StrEnum
 from typing import Annotated, Any, Literal, assert_never
 
@@ -16,9 +16,8 @@ from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
 from agent_service.api.event_stream import while_connected
 from agent_service.api.openai_shape import InvalidParameter, OpenAIRoute, UnknownModel, openai_errors
 from agent_service.api.state import State
-from agent_service.domain.problems import EmbedderUnavailable
-from agent_service.ports.embedder import Embeddings, Vector
-from shared.contracts.chat import Provider
+from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
+from agent_service.ports.embedder import Embedder, Embeddings, Vector
 from shared.schema import WriteSchema
 
 router = APIRouter(prefix="/v1", tags=["openai-compatible"], route_class=OpenAIRoute)
@@ -43,13 +42,15 @@ class EmbeddingRequest(WriteSchema):
     )
 
     model: str = Field(
-        min_length=1, max_length=200, description="`local`, or `local:all-MiniLM-L6-v2`, which is the same."
+        min_length=1,
+        max_length=200,
+        description="The configured one, as `<provider>:<model>`, or either part. `GET /v1/providers` names it.",
     )
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=_MAX_TEXTS)] = Field(
-        description="Texts. What goes beyond 256 tokens of a text is not read. Arrays of tokens are refused."
+        description="Texts. What goes beyond the model's tokens of a text is not read. Arrays of tokens are refused."
     )
     encoding_format: EncodingFormat = EncodingFormat.FLOAT
-    dimensions: Literal[384] | None = Field(default=None, description="The model has no other number of them.")
+    dimensions: int | None = Field(default=None, ge=1, description="The configured number of them, or nothing.")
 
 
 class EmbeddingItem(BaseModel):
@@ -86,22 +87,30 @@ class EmbeddingAnswer(BaseModel):
     operation_id="create_embeddings",
     summary="Turn texts into vectors",
     response_model=EmbeddingAnswer,
-    responses=openai_errors(InvalidParameter, UnknownModel, *AUTH_PROBLEMS, EmbedderUnavailable),
+    responses=openai_errors(InvalidParameter, UnknownModel, *AUTH_PROBLEMS, *EMBEDDER_PROBLEMS),
 )
 async def create_embeddings(
     request: Request, wanted: EmbeddingRequest, state: State, caller: AuthenticatedCaller
 ) -> Response:
-    """One unit vector of 384 dimensions per text, in the order of the texts."""
+    """One unit vector per text, in the order of the texts, by the model that the index is made with."""
     embedder = state.embedder
-    name = f"{Provider.LOCAL.value}:{embedder.model}"
-    if wanted.model not in (Provider.LOCAL.value, name):
-        raise UnknownModel(f"The embedding model is `{name}`.")
+    _check(wanted, embedder)
     texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
     try:
         embeddings = await while_connected(embedder.embed(texts), request.receive)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_CLOSED)
-    return Response(_encoded(embeddings, name, wanted.encoding_format), media_type="application/json")
+    return Response(_encoded(embeddings, embedder.name, wanted.encoding_format), media_type="application/json")
+
+
+def _check(wanted: EmbeddingRequest, embedder: Embedder) -> None:
+    if wanted.model not in (embedder.name, *embedder.name.split(":", 1)):
+        raise UnknownModel(
+            f"The embedding model is `{embedder.name}`: {embedder.dimensions} dimensions, {embedder.max_tokens} tokens "
+            "of a text at most."
+        )
+    if wanted.dimensions not in (None, embedder.dimensions):
+        raise InvalidParameter(f"The embedding model is configured for {embedder.dimensions} dimensions.", "dimensions")
 
 
 def _encoded(embeddings: Embeddings, model: str, encoding: EncodingFormat) -> bytes:
@@ -118,11 +127,19 @@ def _encoded(embeddings: Embeddings, model: str, encoding: EncodingFormat) -> by
     return orjson.dumps(body)
 
 
-def _vector(vector: Vector, encoding: EncodingFormat) -> Vector | str:
+def _vector(vector: Vector, encoding: EncodingFormat) -> list[float] | str:
     match encoding:
         case EncodingFormat.FLOAT:
-            return vector
+            return vector.tolist()
         case EncodingFormat.BASE64:
-            return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            return base64.b64encode(_little_endian(vector).tobytes()).decode()
         case _:
             assert_never(encoding)
+
+
+def _little_endian(vector: Vector) -> Vector:
+    if sys.byteorder == "little":
+        return vector
+    turned = vector[:]
+    turned.byteswap()
+    return turned

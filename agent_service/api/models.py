@@ -49,13 +49,12 @@ class OpenAIModelList(BaseModel):
     responses=openai_errors(*AUTH_PROBLEMS),
 )
 async def list_models(state: State, caller: AuthenticatedCaller) -> OpenAIModelList:
-    """The default model of each configured provider, and the local embedder, as `<provider>:<name>`."""
-    names = [(provider, state.defaults.models[provider]) for provider in Provider if provider in state.configured]
-    names.append((Provider.LOCAL, state.embedder.model))
+    """The default model of each configured provider, and the embedding model, as `<provider>:<name>`."""
+    names = [f"{kind.value}:{state.defaults.models[kind]}" for kind in Provider if kind in state.configured]
+    names.append(state.embedder.name)
     return OpenAIModelList(
         object="list",
         data=[
-            OpenAIModel(id=f"{provider.value}:{name}", object="model", created=_NO_DATE, owned_by=provider.value)
-            for provider, name in names
+            OpenAIModel(id=name, object="model", created=_NO_DATE, owned_by=name.partition(":")[0]) for name in names
         ],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
 from agent_service.api.state import State
@@ -21,6 +21,7 @@ _EXAMPLE: dict[str, Any] = {
         {"provider": "openai", "configured": False, "default_model": "gpt-4o-mini"},
         {"provider": "local", "configured": True, "default_model": "smollm2-135m-instruct"},
     ],
+    "embedding": {"model": "local:all-MiniLM-L6-v2", "dimensions": 384, "max_tokens": 254},
 }
 
 
@@ -32,13 +33,22 @@ class ProviderState(BaseModel):
     default_model: str
 
 
+class EmbeddingModelState(BaseModel):
+    """The model that texts are embedded by. `max_tokens` of a text are read at most."""
+
+    model: str = Field(description="`<provider>:<model>`.")
+    dimensions: int
+    max_tokens: int
+
+
 class ProviderList(BaseModel):
-    """`default` answers where a request names no provider."""
+    """`default` answers where a request names no provider. `embedding` is configured apart from it."""
 
     model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     default: Provider
     items: list[ProviderState]
+    embedding: EmbeddingModelState
 
 
 @router.get(
@@ -57,4 +67,6 @@ async def list_providers(state: State, caller: AuthenticatedCaller) -> ProviderL
         )
         for provider in Provider
     ]
-    return ProviderList(default=state.defaults.provider, items=items)
+    embedder = state.embedder
+    embedding = EmbeddingModelState(model=embedder.name, dimensions=embedder.dimensions, max_tokens=embedder.max_tokens)
+    return ProviderList(default=state.defaults.provider, items=items, embedding=embedding)

@@ -93,11 +93,3 @@ class ChatApiUnavailable(Problem):
     title = "The chat API is unavailable"
     detail = "API keys are checked by the chat API, which does not answer. Try again."
     retry_after = 2
-
-
-class EmbedderUnavailable(Problem):
-    status = 503
-    code = "embedder-unavailable"
-    title = "The embedder is unavailable"
-    detail = "The local embedding model is not installed, or cannot be loaded."
-    retry_after = 30

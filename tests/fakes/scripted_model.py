@@ -1,8 +1,9 @@
 """A model that does as it is told: a local HTTP server for tests and benchmarks.
 
 It speaks OpenAI's `POST /v1/chat/completions` and Gemini's `POST /v1beta/models/<name>:streamGenerateContent`
-and `:generateContent`, streaming or not. Without a directive it answers `You said: <the last user message>`,
-a word at a time. A directive anywhere in the last user message changes that:
+and `:generateContent`, streaming or not; and, for vectors and ranks, `POST /v1/embeddings`, `:batchEmbedContents`
+and `POST /rerank`. Without a directive it answers `You said: <the last user message>`, a word at a time. A directive
+anywhere in the last user message changes that:
 
     [[script tokens=200 delay_ms=5]]
 
@@ -23,6 +24,15 @@ Options, separated by spaces; values with spaces stand in double quotes:
     surrogate=pair    an emoji as two escaped halves in two pieces     surrogate=lone  a half that has no partner
     nul=1             a piece with a NUL                     block=1  Gemini only: the prompt is blocked, no text
     crlf=1            CRLF line ends                         comments=1  a comment before each event
+
+    code=WORD         the error code of a refusal            garbage=1  answers with a page of HTML
+
+Of a directive in a text to embed, or in the query to rank by, these do something: status, retry_after, code, silent,
+first_delay_ms, drop_after=0, garbage, times, key, and
+
+    dimensions=N      other than asked for                   lists=1  floats where base64 was asked for
+    missing=N         leave N texts out                      zero=1   vectors of length zero
+    logits=1          relevance as a model's bare output, which is not between 0 and 1
 
 An option that is not in this list is answered with 400.
 

@@ -17,6 +17,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, assert_never
 
+from tests.fakes.scripted_vectors import gemini_embeddings, openai_embeddings, ranking
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -31,6 +33,9 @@ _KEPT_BODIES = 50
 class Protocol(StrEnum):
     OPENAI = "openai"
     GEMINI = "gemini"
+    OPENAI_EMBEDDINGS = "openai_embeddings"
+    GEMINI_EMBEDDINGS = "gemini_embeddings"
+    RERANK = "rerank"
 
 
 class State(StrEnum):
@@ -67,6 +72,13 @@ class Script:
     crlf: bool = False
     comments: bool = False
     block: bool = False
+    code: str | None = None
+    dimensions: int | None = None
+    lists: bool = False
+    missing: int = 0
+    zero: bool = False
+    logits: bool = False
+    garbage: bool = False
 
     def applies(self, seen_before: int) -> bool:
         """Whether the faults of this script still happen: `times` limits them to the first calls."""
@@ -237,6 +249,10 @@ def gemini_frames(script: Script, said: str, model: str, chars: int) -> Frames:
     )
 
 
+def _whole(answer: dict[str, Any]) -> Frames:
+    return Frames(pieces=(), ending=(), error=b"", whole=_json(answer))
+
+
 def _last_user_text(protocol: Protocol, body: dict[str, Any]) -> str:
     match protocol:
         case Protocol.OPENAI:
@@ -246,13 +262,20 @@ def _last_user_text(protocol: Protocol, body: dict[str, Any]) -> str:
         case Protocol.GEMINI:
             users = [item for item in body.get("contents", []) if item.get("role", "user") == "user"]
             parts = users[-1].get("parts", []) if users else []
+        case Protocol.OPENAI_EMBEDDINGS:
+            texts = body["input"]
+            parts = [{"text": text} for text in ([texts] if isinstance(texts, str) else texts)]
+        case Protocol.GEMINI_EMBEDDINGS:
+            parts = [part for request in body["requests"] for part in request["content"]["parts"]]
+        case Protocol.RERANK:
+            parts = [{"text": body["query"]}]
         case _:
             assert_never(protocol)
     return " ".join(str(part.get("text", "")) for part in parts)
 
 
 class ScriptedModel:
-    """The application: `POST` to either protocol, `GET /_stats`, `DELETE /_stats`, `GET /v1/models`."""
+    """The application: `POST` to any protocol, `GET /_stats`, `DELETE /_stats`, `GET /v1/models`."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
@@ -278,6 +301,12 @@ class ScriptedModel:
             await self._converse(Protocol.OPENAI, scope, receive, send)
         elif method == "POST" and path.endswith((":streamGenerateContent", ":generateContent")):
             await self._converse(Protocol.GEMINI, scope, receive, send)
+        elif method == "POST" and path.endswith("/embeddings"):
+            await self._converse(Protocol.OPENAI_EMBEDDINGS, scope, receive, send)
+        elif method == "POST" and path.endswith(":batchEmbedContents"):
+            await self._converse(Protocol.GEMINI_EMBEDDINGS, scope, receive, send)
+        elif method == "POST" and path.endswith("/rerank"):
+            await self._converse(Protocol.RERANK, scope, receive, send)
         else:
             await _answer(send, 404, _json({"error": {"message": f"no route {method} {path}", "code": 404}}))
 
@@ -325,9 +354,9 @@ class ScriptedModel:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         path: str = scope["path"]
         match protocol:
-            case Protocol.OPENAI:
+            case Protocol.OPENAI | Protocol.OPENAI_EMBEDDINGS | Protocol.RERANK:
                 model, stream = str(body.get("model")), bool(body.get("stream"))
-            case Protocol.GEMINI:
+            case Protocol.GEMINI | Protocol.GEMINI_EMBEDDINGS:
                 model = path.rpartition("/")[2].partition(":")[0]
                 stream = path.endswith(":streamGenerateContent")
             case _:
@@ -351,24 +380,43 @@ class ScriptedModel:
         if script.silent:
             await asyncio.Event().wait()
         if script.status is not None:
-            await _refuse(exchange.protocol, send, script.status, "scripted refusal", script.retry_after)
+            await _refuse(
+                exchange.protocol, send, script.status, "scripted refusal", script.retry_after, code=script.code
+            )
             exchange.end(State.REFUSED)
             return
-        chars = sum(len(str(item)) for item in body.get("messages", body.get("contents", [])))
-        match exchange.protocol:
-            case Protocol.OPENAI:
-                include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-                frames = openai_frames(script, said, exchange.model, include_usage, chars)
-            case Protocol.GEMINI:
-                frames = gemini_frames(script, said, exchange.model, chars)
-            case _:
-                assert_never(exchange.protocol)
+        if script.garbage:
+            await _answer(send, 200, b"<html>not what was asked for</html>")
+            exchange.end(State.FINISHED)
+            return
+        frames = _frames(exchange, script, said, body)
         if exchange.stream:
             await _stream(exchange, script, frames, send)
         else:
             await asyncio.sleep((script.first_delay_ms + script.delay_ms * len(frames.pieces)) / 1000)
+            if script.drop_after is not None and not frames.pieces:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                raise _Dropped
             await _answer(send, 200, frames.whole)
         exchange.end(State.FINISHED)
+
+
+def _frames(exchange: Exchange, script: Script, said: str, body: dict[str, Any]) -> Frames:
+    chars = sum(len(str(item)) for item in body.get("messages", body.get("contents", [])))
+    match exchange.protocol:
+        case Protocol.OPENAI:
+            include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            return openai_frames(script, said, exchange.model, include_usage, chars)
+        case Protocol.GEMINI:
+            return gemini_frames(script, said, exchange.model, chars)
+        case Protocol.OPENAI_EMBEDDINGS:
+            return _whole(openai_embeddings(script, body))
+        case Protocol.GEMINI_EMBEDDINGS:
+            return _whole(gemini_embeddings(script, body))
+        case Protocol.RERANK:
+            return _whole(ranking(script, body, said))
+        case _:
+            assert_never(exchange.protocol)
 
 
 async def _stream(exchange: Exchange, script: Script, frames: Frames, send: Send) -> None:
@@ -410,11 +458,13 @@ async def _fault(sent: int, script: Script, frames: Frames, send: Send) -> bool:
     return False
 
 
-async def _refuse(protocol: Protocol, send: Send, status: int, text: str, retry_after: int | None) -> None:
+async def _refuse(
+    protocol: Protocol, send: Send, status: int, text: str, retry_after: int | None, *, code: str | None = None
+) -> None:
     match protocol:
-        case Protocol.OPENAI:
-            error: dict[str, Any] = {"message": text, "type": "scripted", "param": None, "code": None}
-        case Protocol.GEMINI:
+        case Protocol.OPENAI | Protocol.OPENAI_EMBEDDINGS | Protocol.RERANK:
+            error: dict[str, Any] = {"message": text, "type": "scripted", "param": None, "code": code}
+        case Protocol.GEMINI | Protocol.GEMINI_EMBEDDINGS:
             words = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
             words |= {429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
             error = {"code": status, "message": text, "status": words.get(status, "UNKNOWN")}

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` and `GET /v1/models` as OpenAI's clients use them, with the real embedder."""
+"""`POST /v1/embeddings` and `GET /v1/models` as OpenAI's clients use them, with the real local embedder and others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.integration.agent_service.conftest import OpenAgent
 
 TEXTS = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose by a quarter point."]
 
@@ -88,6 +90,59 @@ async def test_errors_take_openais_shape(
         assert error["param"] == param
 
 
+@pytest.mark.parametrize("model", ["local", "all-MiniLM-L6-v2", "local:all-MiniLM-L6-v2"])
+async def test_the_model_goes_by_its_names(agent: httpx.AsyncClient, model: str) -> None:
+    answer = await embed(agent, model=model, input="x", dimensions=384)
+    assert answer["model"] == "local:all-MiniLM-L6-v2"
+
+
+async def test_an_unknown_model_is_told_which_there_is(agent: httpx.AsyncClient) -> None:
+    response = await agent.post("/v1/embeddings", json={"model": "openai", "input": "x"})
+    message = response.json()["error"]["message"]
+    assert "`local:all-MiniLM-L6-v2`" in message
+    assert "384 dimensions" in message
+    assert "254 tokens" in message
+
+
+@pytest.mark.parametrize(
+    ("provider", "dimensions", "name"),
+    [
+        ("openai", 1536, "openai:text-embedding-3-small"),
+        ("google_genai", 768, "google_genai:gemini-embedding-001"),
+    ],
+)
+async def test_the_configured_model_embeds(open_agent: OpenAgent, provider: str, dimensions: int, name: str) -> None:
+    async with open_agent(embedding_provider=provider, embedding_dimensions=dimensions) as agent:
+        answer = await embed(agent, model=name, input=TEXTS)
+        assert answer["model"] == name
+        for item in answer["data"]:
+            assert len(item["embedding"]) == dimensions
+            assert math.isclose(cosine(item["embedding"], item["embedding"]), 1, abs_tol=1e-5)
+        assert name in [item["id"] for item in (await agent.get("/v1/models")).json()["data"]]
+        embedding = (await agent.get("/v1/providers")).json()["embedding"]
+        assert (embedding["model"], embedding["dimensions"]) == (name, dimensions)
+        assert (await agent.post("/v1/embeddings", json={"model": "local", "input": "x"})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("directive", "status", "code"),
+    [
+        ("status=429 retry_after=600", 429, "embedder-rate-limited"),
+        ("status=401", 502, "embedder-rejected"),
+        ("dimensions=12", 502, "embedder-rejected"),
+    ],
+)
+async def test_a_provider_that_refuses_is_a_problem(
+    open_agent: OpenAgent, directive: str, status: int, code: str
+) -> None:
+    async with open_agent(embedding_provider="openai") as agent:
+        text = f"[[script {directive}]] a secret text"
+        response = await agent.post("/v1/embeddings", json={"model": "openai", "input": text})
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert int(response.headers["Retry-After"]) >= 10
+    assert "secret" not in response.text
+
+
 async def test_lists_what_is_configured(agent: httpx.AsyncClient) -> None:
     listed = (await agent.get("/v1/models")).json()
     names = [item["id"] for item in listed["data"]]
@@ -95,6 +150,7 @@ async def test_lists_what_is_configured(agent: httpx.AsyncClient) -> None:
     assert "local:all-MiniLM-L6-v2" in names
     providers = (await agent.get("/v1/providers")).json()
     assert providers["default"] == "openai"
+    assert providers["embedding"] == {"model": "local:all-MiniLM-L6-v2", "dimensions": 384, "max_tokens": 254}
     assert {item["provider"]: item["configured"] for item in providers["items"]} == {
         "google_genai": True,
         "openai": True,
