@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from agent_service.application.run_turn import ModelDefaults, TurnLimits
+from agent_service.domain.embedding_model import EmbeddingModel, embedding_model
 from shared.contracts.chat import Provider
 from shared.settings import CommonSettings
 
@@ -18,9 +19,35 @@ OPENAI_URL = "https://api.openai.com/v1"
 _HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+\S*$")]
 
 
+def _as_number(value: object) -> object:
+    """The environment knows text alone, and a `Literal` takes no text for a number."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+# Those that the index has been prepared for: see the migrations.
+_Dimensions = Annotated[Literal[384, 512, 768, 1024, 1536, 3072], BeforeValidator(_as_number)]
+
+
 class AgentSettings(CommonSettings):
-    # A long conversation with a large system prompt comes in one body.
-    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    # A long conversation, or the text of a large document, comes in one body.
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+
+    agent_database_url: SecretStr | None = Field(
+        default=None, description="As the agent role: it can only do CRUD on `agent`."
+    )
+    agent_db_pool_size: int = Field(default=8, ge=2)
+
+    embedding_provider: Provider = Field(default=Provider.LOCAL, description="Changing it needs `regenerate`.")
+    embedding_model: str | None = Field(default=None, description="Unset: the provider's own default.")
+    embedding_dimensions: _Dimensions | None = Field(default=None, description="Unset: the model's own.")
+    text_search_config: str = Field(
+        default="english", pattern=r"^[a-z_]{1,63}$", description="PostgreSQL's, for collections made from now on."
+    )
+    rerank_url: _HttpUrl | None = Field(default=None, description="Of a server that speaks `POST /rerank`; optional.")
+    rerank_model: str | None = None
+    rerank_api_key: SecretStr | None = None
+    rerank_seconds: float = Field(default=2.0, gt=0, description="After which a search goes on without it.")
+    chunk_max_tokens: int = Field(default=256, ge=32, le=2048, description="Of the embedding model's tokens.")
 
     default_provider: Provider | None = Field(default=None, description="Unset: the first that has a key, or local.")
     default_model: str | None = Field(default=None, description="The default provider's model. Unset: its own default.")
@@ -38,6 +65,10 @@ class AgentSettings(CommonSettings):
     model_attempts: int = Field(default=3, ge=1, le=10, description="Calls to the model per turn, the first included.")
     model_retry_base_seconds: float = Field(default=0.25, gt=0)
     model_retry_max_seconds: float = Field(default=3.0, gt=0)
+    retrieval_seconds: float = Field(default=10.0, gt=0, description="How long a turn waits for its passages.")
+    passage_characters: int = Field(
+        default=24_000, ge=1_000, description="Most text of passages shown to a model that is not the local one."
+    )
     delta_interval_ms: float = Field(default=40.0, ge=0, le=1000, description="Least time between two deltas.")
     local_max_tokens: int = Field(default=256, ge=1, description="Used where a request sets no `max_tokens`.")
     local_prompt_tokens: int = Field(default=400, ge=50, description="History beyond this is left out, oldest first.")
@@ -46,12 +77,26 @@ class AgentSettings(CommonSettings):
 
     @field_validator(
         "default_provider", "default_model", "local_model_path", "google_api_key", "google_gemini_base_url",
-        "openai_api_key", "openai_base_url", mode="before",
+        "openai_api_key", "openai_base_url", "embedding_model", "rerank_url", "rerank_model", "rerank_api_key",
+        mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: object, info: object) -> object:
         # `OPENAI_API_KEY=` in a .env file means that there is none.
         return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _embedding_can_work(self) -> Self:
+        match self.configured_embedding_model.provider:
+            case Provider.GOOGLE_GENAI if self.google_api_key is None:
+                raise ValueError("COLLOQUY_EMBEDDING_PROVIDER=google_genai needs GOOGLE_API_KEY")
+            case Provider.OPENAI if not self.has_openai:
+                raise ValueError("COLLOQUY_EMBEDDING_PROVIDER=openai needs OPENAI_API_KEY or OPENAI_BASE_URL")
+        return self
+
+    @property
+    def configured_embedding_model(self) -> EmbeddingModel:
+        return embedding_model(self.embedding_provider, self.embedding_model, self.embedding_dimensions)
 
     @property
     def has_openai(self) -> bool:
@@ -87,6 +132,7 @@ class AgentSettings(CommonSettings):
             first_token=self.model_first_token_seconds,
             between_tokens=self.model_between_tokens_seconds,
             turn=self.model_turn_seconds,
+            retrieval=self.retrieval_seconds,
             attempts=self.model_attempts,
             retry_base=self.model_retry_base_seconds,
             retry_max=self.model_retry_max_seconds,

@@ -10,10 +10,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from agent_service.adapters.wiring import Parts, assemble
-from agent_service.api import chat, embeddings, health, models, providers
+from agent_service.api import chat, collections, embeddings, health, models, providers, regenerate
 from agent_service.api.state import AgentState
 from agent_service.config import AgentSettings
 from shared.contracts.chat import ChatEvent
+from shared.contracts.knowledge import IndexEvent
 from shared.security import ServiceName, service_signer
 from shared.telemetry import HttpMetrics
 from shared.web.middleware import RequestMiddleware
@@ -24,6 +25,7 @@ from shared.web.server import serve
 _DESCRIPTION = "Everything that touches a model. Keeps no conversations: all that a turn needs comes in the request."
 _TAGS = [
     {"name": "chat", "description": "Turns of a conversation."},
+    {"name": "collections", "description": "Documents as passages, put and searched."},
     {"name": "models", "description": "Providers and their models."},
     {"name": "openai-compatible", "description": "What OpenAI's clients call. Errors take OpenAI's shape here."},
     {"name": "health", "description": "For load balancers and Prometheus."},
@@ -57,6 +59,10 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
     app.state.agent = AgentState(
         turns=parts.turns,
         embedder=parts.embedder,
+        documents=parts.index.documents,
+        searches=parts.index.searches,
+        collections=parts.index.collections,
+        regeneration=parts.index.regeneration,
         keys=parts.keys,
         callers=service_signer(
             settings.service_key.get_secret_value(), issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE
@@ -68,7 +74,7 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
         optional_probes=parts.optional_probes,
         registry=parts.registry,
     )
-    for module in (chat, providers, models, embeddings, health):
+    for module in (chat, collections, providers, models, embeddings, regenerate, health):
         app.include_router(module.router)
     install_problem_handlers(app)
     app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=HttpMetrics(parts.registry))
@@ -102,6 +108,7 @@ def _document_events(app: FastAPI) -> None:
         if app.openapi_schema is None:
             app.openapi_schema = complete(generate())
             add_schema(app.openapi_schema, "ChatEvent", ChatEvent)
+            add_schema(app.openapi_schema, "IndexEvent", IndexEvent)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

@@ -11,30 +11,30 @@ import httpx
 from agent_service.adapters.local_process import LocalModelProcess
 from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
 from agent_service.domain.problems import ModelNotFound
+from agent_service.domain.tokens import estimated_tokens
 from agent_service.domain.turn import Line, ModelCall, ModelEvent
+from agent_service.prompts.control_tokens import broken_up
 from shared.contracts.chat import ChatRole
 
 _TEMPERATURE = 0.3  # hotter, a model of this size wanders off
 _TOKENS_PER_MESSAGE = 5
-
-
-def estimated_tokens(text: str) -> int:
-    """About how many tokens a text takes: four ASCII characters each, other scripts up to two per character."""
-    plain = len(text.encode("ascii", "ignore"))
-    return -(-plain // 4) + 2 * (len(text) - plain)
+# An answer from passages repeats their words: a penalty that keeps free talk from looping makes it invent others.
+_FAITHFUL_SAMPLING = {"repeat_penalty": 1.05}
 
 
 def newest_within(lines: Sequence[Line], budget: int) -> tuple[Line, ...]:
-    """The newest lines that fit the budget of tokens, and the last one whether it fits or not.
+    """The newest lines that fit the budget of tokens, and what the user said last whether it fits or not.
 
     What follows is never an answer without its question: a reply at the front is left out as well.
     """
     kept: list[Line] = []
+    has_question = not any(line.role is ChatRole.USER for line in lines)
     for line in reversed(lines):
         budget -= estimated_tokens(line.content) + _TOKENS_PER_MESSAGE
-        if kept and budget < 0:
+        if kept and has_question and budget < 0:
             break
         kept.append(line)
+        has_question = has_question or line.role is ChatRole.USER
     while len(kept) > 1 and kept[-1].role is ChatRole.ASSISTANT:
         kept.pop()
     return tuple(reversed(kept))
@@ -57,6 +57,9 @@ class LocalChat:
         self._prompt_tokens = prompt_tokens
         self._endpoint = OpenAIEndpoint("")
         self._chat = OpenAIChat(client, lambda: self._endpoint, read_interval=read_interval)
+        self._faithful_chat = OpenAIChat(
+            client, lambda: replace(self._endpoint, extra=_FAITHFUL_SAMPLING), read_interval=read_interval
+        )
 
     async def aclose(self) -> None:
         await self._chat.aclose()
@@ -66,18 +69,26 @@ class LocalChat:
         if call.model != self._model:
             raise ModelNotFound(f"The local provider has one model: `{self._model}`.")
         self._endpoint = await self._process.endpoint()
-        async with aclosing(self._chat.stream(self._fitted(call))) as events:
+        chat = self._faithful_chat if call.pinned else self._chat
+        async with aclosing(chat.stream(self._fitted(call))) as events:
             async for event in events:
                 yield event
 
     def _fitted(self, call: ModelCall) -> ModelCall:
         system = call.system_text()
-        spoken = [line for line in call.lines if line.role is not ChatRole.SYSTEM]
+        pinned = call.lines[: call.pinned]
+        # Its server reads control tokens in what people say, too.
+        spoken = [
+            Line(line.role, broken_up(line.content))
+            for line in call.lines[call.pinned :]
+            if line.role is not ChatRole.SYSTEM
+        ]
         budget = self._prompt_tokens - (estimated_tokens(system) if system else 0)
+        budget -= sum(estimated_tokens(line.content) + _TOKENS_PER_MESSAGE for line in pinned)
         return replace(
             call,
             system_prompt=system,
-            lines=newest_within(spoken, budget),
+            lines=(*pinned, *newest_within(spoken, budget)),
             temperature=call.temperature if call.temperature is not None else _TEMPERATURE,
             max_tokens=call.max_tokens or self._max_tokens,
         )

@@ -9,12 +9,14 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from agent_service.adapters.chat_api_keys import ChatApiKeys
+from agent_service.adapters.embedder_wiring import assemble_embedder
 from agent_service.adapters.gemini_chat import GeminiChat
+from agent_service.adapters.index_wiring import IndexParts, assemble_index
 from agent_service.adapters.local_chat import LocalChat
-from agent_service.adapters.local_embedder import LocalEmbedder
 from agent_service.adapters.local_process import LOOPBACK, LocalModelProcess
 from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
 from agent_service.application.check_key import RememberedKeys
+from agent_service.application.ground_turn import TurnGrounder
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.run_turn import TurnRunner
 from agent_service.config import AgentSettings
@@ -37,6 +39,7 @@ class Parts:
     turns: TurnRunner
     models: Mapping[Provider, ChatModel]
     embedder: Embedder
+    index: IndexParts
     keys: KeyIntrospector
     required_probes: Mapping[str, Probe]
     optional_probes: Mapping[str, Probe]
@@ -45,11 +48,15 @@ class Parts:
     aclose: Callable[[], Awaitable[None]]
 
 
-def assemble(settings: AgentSettings) -> Parts:
+def assemble(settings: AgentSettings, embedder: Embedder | None = None) -> Parts:
+    """`embedder` stands in for the one that the settings ask for."""
     registry = new_registry()
     local_process = LocalModelProcess(settings.local_model_path)
     models = _models(settings, local_process)
-    embedder = LocalEmbedder()
+    own_embedder = assemble_embedder(settings)
+    embedder = embedder or own_embedder
+    index = assemble_index(settings, embedder, registry)
+    turn_metrics = TurnMetrics(registry)
     chat_api = settings.chat_api_base_url
     # Without TLS there is nothing to verify, and reading the root certificates would slow the start.
     introspection = httpx.AsyncClient(
@@ -65,17 +72,25 @@ def assemble(settings: AgentSettings) -> Parts:
         for model in models.values():
             await model.aclose()
         await introspection.aclose()
-        await embedder.aclose()
+        await own_embedder.aclose()
+        await index.aclose()
 
     return Parts(
         turns=TurnRunner(
             models,
             defaults=settings.model_defaults,
             limits=settings.turn_limits,
-            metrics=TurnMetrics(registry),
+            metrics=turn_metrics,
+            grounder=TurnGrounder(
+                index.searches,
+                passage_characters=settings.passage_characters,
+                local_tokens=settings.local_prompt_tokens,
+                metrics=turn_metrics,
+            ),
         ),
         models=models,
         embedder=embedder,
+        index=index,
         keys=RememberedKeys(
             ChatApiKeys(
                 introspection,
@@ -91,7 +106,7 @@ def assemble(settings: AgentSettings) -> Parts:
             )
         ),
         required_probes={"default_model": default_probe},
-        optional_probes={"embedder": embedder.probe},
+        optional_probes={"embedder": own_embedder.probe, "index": index.pool.probe},
         registry=registry,
         start=start,
         aclose=aclose,

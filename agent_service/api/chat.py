@@ -11,8 +11,10 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
-from agent_service.api.event_stream import EventStreamResponse, while_connected
+from agent_service.api.event_stream import EVENT_STREAM, EventStreamResponse, wants_json, while_connected
 from agent_service.api.state import State
+from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
+from agent_service.domain.index_problems import CollectionNotFound, EmbeddingModelChanged, IndexUnavailable
 from agent_service.domain.problems import (
     AgentRestarting,
     ContextTooLong,
@@ -27,24 +29,30 @@ from shared.contracts.chat import (
     ChatAnswer,
     ChatEvent,
     ChatRequest,
+    CitationsEvent,
     DeltaEvent,
     DoneEvent,
     ErrorEvent,
     Usage,
     UsageEvent,
 )
+from shared.contracts.knowledge import CitationData
 from shared.problems import PROBLEM_JSON, MalformedRequest, PayloadTooLarge, ValidationFailed
 from shared.web.responses import problems
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
-EVENT_STREAM = "text/event-stream"
 # What a client does that closes its connection before the answer: nobody reads this status but our own log.
 _CLIENT_CLOSED = 499
 
 _EXAMPLE_STREAM = """\
 event: delta
-data: {"type":"delta","text":"An exchange of words."}
+data: {"type":"delta","text":"The harbour closes at ten [1]."}
+
+event: citations
+data: {"type":"citations","citations":[{"index":1,"document_id":"0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f",\
+"document_name":"harbour.md","chunk_id":"0198f3a2-d11c-7a52-9b6c-0f4e5d6c7b8a","page":null,"score":0.87,\
+"snippet":"The harbour closes at ten in the evening."}]}
 
 event: usage
 data: {"type":"usage","usage":{"prompt_tokens":21,"completion_tokens":5,"total_tokens":26}}
@@ -55,7 +63,18 @@ data: {"type":"done","finish_reason":"stop","provider":"local","model":"smollm2-
 
 """
 _EXAMPLE_ANSWER = {
-    "text": "An exchange of words.",
+    "text": "The harbour closes at ten [1].",
+    "citations": [
+        {
+            "index": 1,
+            "document_id": "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f",
+            "document_name": "harbour.md",
+            "chunk_id": "0198f3a2-d11c-7a52-9b6c-0f4e5d6c7b8a",
+            "page": None,
+            "score": 0.87,
+            "snippet": "The harbour closes at ten in the evening.",
+        }
+    ],
     "finish_reason": "stop",
     "usage": {"prompt_tokens": 21, "completion_tokens": 5, "total_tokens": 26},
     "provider": "local",
@@ -85,8 +104,12 @@ _OK: dict[int | str, dict[str, Any]] = {
         **problems(
             MalformedRequest,
             *AUTH_PROBLEMS,
+            CollectionNotFound,
             PayloadTooLarge,
+            EmbeddingModelChanged,
             ValidationFailed,
+            IndexUnavailable,
+            *EMBEDDER_PROBLEMS,
             ModelNotConfigured,
             ModelNotFound,
             ContextTooLong,
@@ -109,22 +132,21 @@ async def chat(
 ) -> Response:
     """Hand the whole conversation to a model and get its next message.
 
-    The answer is a stream of server-sent events: any number of `delta`, at most one `usage`, then exactly one of
-    `done` or `error`. A comment line comes every 15 seconds while the model is silent. Closing the connection
-    stops the model. Once the stream has begun, a failing model is an `error` event that holds the problem; with
-    `Accept: application/json` the same problem is the answer, with its status.
+    Passages of `collections` that fit the last question are shown to the model, as quoted material and not as
+    instructions. What the answer stands on is worked out from them, and sent as `citations`.
+
+    The answer is a stream of server-sent events: any number of `delta`, at most one `citations`, at most one
+    `usage`, then exactly one of `done` or `error`. A comment line comes every 15 seconds while the model is silent.
+    Closing the connection stops the model. Once the stream has begun, a failing search or model is an `error` event
+    that holds the problem; with `Accept: application/json` the same problem is the answer, with its status.
     """
-    events = state.turns.run(turn)
-    if _wants_json(accept):
+    events = state.turns.run(turn, owner_id=caller.user_id)
+    if wants_json(accept):
         try:
             return await while_connected(_answer_at_once(events), request.receive)
         except ClientDisconnect:
             return Response(status_code=_CLIENT_CLOSED)
     return EventStreamResponse(_frames(events), heartbeat_seconds=state.heartbeat_seconds)
-
-
-def _wants_json(accept: str | None) -> bool:
-    return accept is not None and "application/json" in accept and EVENT_STREAM not in accept
 
 
 async def _frames(events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[bytes]:
@@ -139,6 +161,7 @@ async def _frames(events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[bytes]:
 
 async def _answer_at_once(events: AsyncGenerator[ChatEvent]) -> Response:
     texts: list[str] = []
+    citations: list[CitationData] = []
     usage: Usage | None = None
     answer: Response | None = None
     async with aclosing(events):
@@ -146,10 +169,12 @@ async def _answer_at_once(events: AsyncGenerator[ChatEvent]) -> Response:
             match event:
                 case DeltaEvent():
                     texts.append(event.text)
+                case CitationsEvent():
+                    citations = event.citations
                 case UsageEvent():
                     usage = event.usage
                 case DoneEvent():
-                    answer = _answer("".join(texts), usage, event)
+                    answer = _answer("".join(texts), citations, usage, event)
                 case ErrorEvent():
                     answer = _refusal(event)
                 case _:
@@ -158,9 +183,10 @@ async def _answer_at_once(events: AsyncGenerator[ChatEvent]) -> Response:
     return answer
 
 
-def _answer(text: str, usage: Usage | None, done: DoneEvent) -> Response:
+def _answer(text: str, citations: list[CitationData], usage: Usage | None, done: DoneEvent) -> Response:
     body = ChatAnswer(
         text=text,
+        citations=citations,
         finish_reason=done.finish_reason,
         usage=usage,
         provider=done.provider,

@@ -16,8 +16,14 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
+EVENT_STREAM = "text/event-stream"
 HEARTBEAT = b": keep-alive\n\n"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def wants_json(accept: str | None) -> bool:
+    """Whether a caller asked for one answer in place of a stream."""
+    return accept is not None and "application/json" in accept and EVENT_STREAM not in accept
 
 
 async def while_connected(work: Coroutine[Any, Any, T], receive: Receive) -> T:
@@ -43,7 +49,7 @@ async def _disconnected(receive: Receive) -> None:
 class EventStreamResponse(Response):
     """Sends encoded frames as they come, a comment where there is none for a while, and heeds the client's leaving."""
 
-    media_type = "text/event-stream"
+    media_type = EVENT_STREAM
 
     def __init__(self, frames: AsyncGenerator[bytes], *, heartbeat_seconds: float) -> None:
         self._frames = frames

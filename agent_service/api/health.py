@@ -25,7 +25,7 @@ async def live(response: Response) -> Liveness:
     responses={503: {"model": Readiness, "description": "A required dependency is down."}},
 )
 async def ready(state: State, response: Response) -> Readiness:
-    """The default model must be usable; the local embedder only shows. Keys are not tried against their providers."""
+    """The default model must be usable; embedder and index only show. Keys are not tried against their providers."""
     result = await readiness(state.required_probes, state.optional_probes)
     response.headers.update(NO_CACHE)
     if result.status is not HealthStatus.OK:

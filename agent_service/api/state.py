@@ -9,9 +9,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from agent_service.application.collections import Collections
+from agent_service.application.index_document import DocumentIndexer
+from agent_service.application.regenerate import Regeneration
 from agent_service.application.run_turn import ModelDefaults, TurnRunner
 from agent_service.ports.embedder import Embedder
 from agent_service.ports.key_introspection import KeyIntrospector
+from agent_service.ports.passages import PassageSearch
 from shared.contracts.chat import Provider
 from shared.security import TokenSigner
 
@@ -22,6 +26,10 @@ Probe = Callable[[], Awaitable[None]]
 class AgentState:
     turns: TurnRunner
     embedder: Embedder
+    documents: DocumentIndexer
+    searches: PassageSearch
+    collections: Collections
+    regeneration: Regeneration
     keys: KeyIntrospector
     callers: TokenSigner
     configured: frozenset[Provider]

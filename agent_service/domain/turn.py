@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.contracts.chat import ChatMessage, ChatRole, FinishReason, Provider, Usage
+from shared.contracts.knowledge import Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """Everything a model gets. `None` leaves the choice to the provider."""
+    """Everything a model gets. `None` leaves the choice to the provider.
+
+    The first `pinned` lines are no history, but examples of what is wanted: they stay where history is cut.
+    """
 
     provider: Provider
     model: str
@@ -32,11 +36,26 @@ class ModelCall:
     system_prompt: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
+    pinned: int = 0
 
     def system_text(self) -> str | None:
         """All that speaks with the system's voice, joined: some providers take one system text only."""
         parts = [self.system_prompt or "", *(line.content for line in self.lines if line.role is ChatRole.SYSTEM)]
         return "\n\n".join(part for part in parts if part) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Quotation:
+    """What a model is shown of a passage: its characters `start` to `end`, under a number that counts from 1."""
+
+    number: int
+    passage: Passage
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        return self.passage.text[self.start : self.end]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ SETTINGS: Mapping[str, str] = {
     # No socket file: a long data folder would exceed what a socket path may have.
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "128MB",
+    # Vectors and words of 100,000 passages stay in it; memory is taken only as it fills.
+    "shared_buffers": "512MB",
     "fsync": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",

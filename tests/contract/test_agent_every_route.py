@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,13 +19,20 @@ from tests.factories.bad_input import Attempt, bad_bodies, bad_fields, bad_heade
 from tests.factories.operations import JSON_BODY, Operation, operations_of
 from tests.fakes.embedder import QuickEmbedder
 from tests.fakes.scripted_model import ScriptedModelServer
+from tests.stores import Database
 
 OPENAI_SHAPED = {"list_models", "create_embeddings"}
 """Their clients expect OpenAI's errors; what the middleware refuses before them is a problem document all the same."""
 
 
+IDS = {
+    "collection_id": "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f",
+    "document_id": "0198f3a4-0b5e-7c1a-9d2f-3e4a5b6c7d8e",
+}
+
+
 def parts(settings: AgentSettings) -> Parts:
-    return replace(assemble(settings), embedder=QuickEmbedder())
+    return assemble(settings, QuickEmbedder())
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +42,14 @@ def model() -> Iterator[ScriptedModelServer]:
 
 
 @pytest.fixture
-async def agent(model: ScriptedModelServer, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def agent(
+    model: ScriptedModelServer, clean_database: Database, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
     loaded = AgentSettings(
         _env_file=None,
         environment=Environment.TEST,
         data_dir=tmp_path,
+        agent_database_url=clean_database.agent_url,
         local_model_path=tmp_path / "none.gguf",
         default_provider="openai",
         openai_api_key="a key",
@@ -116,7 +125,7 @@ async def test_input_that_is_not_what_it_should_be(agent: httpx.AsyncClient) -> 
         else:
             attempts += bad_headers(operation)
         for attempt in attempts:
-            answer = await attempt.send(agent, operation, operation.url({}), good_credential())
+            answer = await attempt.send(agent, operation, operation.url(IDS), good_credential())
             check(answer, attempt, operation)
             tried += 1
     assert tried > 200
@@ -130,7 +139,7 @@ async def test_only_whom_it_knows_may_call_it(agent: httpx.AsyncClient) -> None:
         for name, header in wrong_credentials().items():
             answer = await agent.request(
                 operation.method,
-                operation.url({}),
+                operation.url(IDS),
                 json=operation.body_example(),
                 headers=[(b"Authorization", header)],
             )

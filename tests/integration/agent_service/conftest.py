@@ -14,7 +14,9 @@ from agent_service.config import AgentSettings
 from agent_service.main import create_app
 from shared.security import ServiceName, service_signer
 from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
+from tests.factories.passages import Library, open_library
 from tests.fakes.scripted_model import ScriptedModelServer
+from tests.stores import Database
 
 OpenAgent = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -72,3 +74,10 @@ def open_agent(agent_settings: Callable[..., AgentSettings], service_token: str)
 async def agent(open_agent: OpenAgent) -> AsyncGenerator[httpx.AsyncClient]:
     async with open_agent() as client:
         yield client
+
+
+@pytest.fixture
+async def library(clean_database: Database, tmp_path: Path) -> AsyncGenerator[Library]:
+    """Collections on this worker's database, with an embedder that needs no model."""
+    async with open_library(clean_database.agent_url, data_dir=tmp_path, default_provider="openai") as library:
+        yield library

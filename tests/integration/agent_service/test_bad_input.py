@@ -36,7 +36,9 @@ BAD_BODIES: list[Any] = [
     changed(messages=[GOOD["messages"][0]] * 2001),
     changed(surprise=True),
     changed(tools=[]),
-    changed(collections=[]),
+    changed(collections=["harbour"]),
+    changed(collections=["0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"] * 21),
+    changed(retrieval={"top_k": 0}),
     changed(decisions=[]),
     changed(approval_mode="never"),
     changed(system_prompt="x" * 100_001),
@@ -90,7 +92,7 @@ async def test_a_broken_body_is_a_4xx(agent: httpx.AsyncClient, raw: bytes, path
 
 
 async def test_a_huge_body_is_a_413(agent: httpx.AsyncClient) -> None:
-    response = await agent.post("/v1/chat", content=b" " * (17 * 1024 * 1024))
+    response = await agent.post("/v1/chat", content=b" " * (33 * 1024 * 1024))
     assert response.status_code == 413
     assert response.json()["code"] == "payload-too-large"
 
