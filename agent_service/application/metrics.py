@@ -18,6 +18,8 @@ class TurnMetrics:
         self._tokens = counter(registry, "agent_tokens", "Tokens as providers count them", "provider", "kind")
         self._errors = counter(registry, "agent_model_errors", "Failed calls to models", "provider", "code")
         self._retries = counter(registry, "agent_model_retries", "Calls made again", "provider")
+        self._retrieval = histogram(registry, "agent_turn_retrieval_seconds", "What a turn waited for its passages")
+        self._retrieval_errors = counter(registry, "agent_turn_retrieval_errors", "Turns whose search failed", "code")
 
     def completed(self, provider: Provider, seconds: float, first_token: float | None, usage: Usage | None) -> None:
         self._turns.labels(provider.value, "completed").inc()
@@ -39,3 +41,9 @@ class TurnMetrics:
 
     def retried(self, provider: Provider) -> None:
         self._retries.labels(provider.value).inc()
+
+    def retrieved(self, seconds: float) -> None:
+        self._retrieval.observe(seconds)
+
+    def retrieval_failed(self, code: str) -> None:
+        self._retrieval_errors.labels(code).inc()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import assert_never
+from typing import Any, assert_never
 
 from agent_service.domain.problems import ModelProblem
 from agent_service.domain.turn import Finished, ModelEvent, TextPiece, UsageReport
@@ -30,6 +30,17 @@ class WakeUp:
         finally:
             alarm.cancel()
             self._sleeper = None
+
+    async def watch(self, task: asyncio.Task[Any], until: float) -> None:
+        """Until the task is done, or it is time, or something wakes the sleeper. The task is over afterwards."""
+        task.add_done_callback(lambda _: self.wake())
+        try:
+            await self.sleep(until, for_text=False)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # seen, or asyncio would report it as lost
 
     def text_came(self) -> None:
         if self._for_text:

@@ -1,7 +1,7 @@
 """Runs one turn: a request in, a stream of events out.
 
-The turn measures, retries before the first token, keeps deadlines, cleans text and paces deltas. It never
-raises for what a model does: a failure is the last event.
+The turn waits for passages where it is asked to, measures, retries before the first token, keeps deadlines, cleans
+text and paces deltas. It never raises for what a model or a search does: a failure is the last event.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from uuid import UUID
 
+from agent_service.application.ground_turn import Grounding, TurnGrounder
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.model_reader import ModelReader, WakeUp
+from agent_service.domain.index_problems import IndexUnavailable
 from agent_service.domain.problems import (
     AgentRestarting,
     ModelNotConfigured,
@@ -24,7 +27,16 @@ from agent_service.domain.problems import (
 from agent_service.domain.text import TextCleaner
 from agent_service.domain.turn import Line, ModelCall
 from agent_service.ports.chat_model import ChatModel
-from shared.contracts.chat import ChatEvent, ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Provider, UsageEvent
+from shared.contracts.chat import (
+    ChatEvent,
+    ChatRequest,
+    CitationsEvent,
+    DeltaEvent,
+    DoneEvent,
+    ErrorEvent,
+    Provider,
+    UsageEvent,
+)
 from shared.logging import get_logger, request_id_var
 from shared.problems import Problem
 
@@ -43,6 +55,7 @@ class TurnLimits:
     first_token: float = 60.0
     between_tokens: float = 30.0
     turn: float = 300.0
+    retrieval: float = 10.0
     attempts: int = 3
     retry_base: float = 0.25
     retry_max: float = 3.0
@@ -62,6 +75,7 @@ class _Turn:
 
     def __init__(self, call: ModelCall) -> None:
         self.call = call
+        self.grounding: Grounding | None = None
         self.loop = asyncio.get_running_loop()
         self.wake_up = WakeUp()
         self.started = self.loop.time()
@@ -90,9 +104,11 @@ class TurnRunner:
         defaults: ModelDefaults,
         limits: TurnLimits,
         metrics: TurnMetrics,
+        grounder: TurnGrounder | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._models = models
+        self._grounder = grounder
         self._defaults = defaults
         self._limits = limits
         self._metrics = metrics
@@ -110,13 +126,16 @@ class TurnRunner:
         for turn in self._running:
             turn.interrupt()
 
-    async def run(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+    async def run(self, request: ChatRequest, *, owner_id: UUID | None = None) -> AsyncGenerator[ChatEvent]:
+        """`owner_id` is whose collections may be searched; None is a service, which may search all of them."""
         turn = _Turn(self._call_for(request))
         provider, fields = turn.call.provider, _log_fields(request, turn.call)
         turn.interrupted = self._stopping
         tokens: int | None = None
         self._running.add(turn)
         try:
+            if request.collections and not turn.interrupted:
+                await self._ground(turn, request, owner_id)
             async with aclosing(self._attempts(turn)) as events:
                 async for event in events:
                     if isinstance(event, UsageEvent):
@@ -128,7 +147,7 @@ class TurnRunner:
             self._metrics.cancelled(provider)
             log.info("turn.cancelled", **fields)
             raise
-        except ModelProblem as problem:
+        except Problem as problem:
             self._metrics.failed(provider)
             log.warning("turn.failed", **fields, code=problem.code)
             yield _error(problem)
@@ -151,6 +170,18 @@ class TurnRunner:
             temperature=choice.temperature,
             max_tokens=choice.max_tokens,
         )
+
+    async def _ground(self, turn: _Turn, request: ChatRequest, owner_id: UUID | None) -> None:
+        """Give the turn its passages, unless it is interrupted or the search takes too long."""
+        if self._grounder is None:
+            raise IndexUnavailable("This agent has no database to search in: set `COLLOQUY_AGENT_DATABASE_URL`.")
+        search = turn.loop.create_task(self._grounder.ground(request, turn.call, owner_id=owner_id))
+        await turn.wake_up.watch(search, turn.started + self._limits.retrieval)
+        if search.cancelled():
+            raise AgentRestarting if turn.interrupted else IndexUnavailable("The search took too long. Try again.")
+        turn.grounding = search.result()
+        if turn.grounding is not None:
+            turn.call = turn.grounding.call
 
     async def _attempts(self, turn: _Turn) -> AsyncGenerator[ChatEvent]:
         call = turn.call
@@ -195,7 +226,8 @@ class TurnRunner:
 
     async def _relay(self, turn: _Turn, reader: ModelReader) -> AsyncGenerator[ChatEvent]:
         """One attempt. What was said goes out before the problem is raised that ended it."""
-        cleaner = TextCleaner()
+        answer = None if turn.grounding is None else turn.grounding.answer()
+        cleaner = answer or TextCleaner()
         next_delta = 0.0
         problem: ModelProblem | None = None
         while problem is None and not reader.over:
@@ -210,9 +242,12 @@ class TurnRunner:
         if rest := cleaner.feed(reader.take_text()) + cleaner.flush():
             turn.spoke(turn.loop.time())
             yield DeltaEvent(text=rest)
+        problem = problem or reader.error
+        if answer is not None and problem is None and (citations := await answer.citations()):
+            yield CitationsEvent(citations=citations)
         if reader.usage is not None:
             yield UsageEvent(usage=reader.usage)
-        if (problem := problem or reader.error) is not None:
+        if problem is not None:
             raise problem
         yield self._done(turn, reader)
 

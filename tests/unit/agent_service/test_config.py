@@ -13,6 +13,7 @@ from shared.settings import SettingsError
 _VARIABLES = (
     "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL",
     "COLLOQUY_DEFAULT_PROVIDER", "COLLOQUY_DEFAULT_MODEL", "COLLOQUY_LOCAL_MODEL_PATH",
+    "COLLOQUY_EMBEDDING_PROVIDER", "COLLOQUY_EMBEDDING_MODEL", "COLLOQUY_EMBEDDING_DIMENSIONS",
 )  # fmt: skip
 
 
@@ -73,3 +74,54 @@ def test_settings_that_cannot_work_are_told_plainly(monkeypatch: pytest.MonkeyPa
         AgentSettings.load()
     assert "Traceback" not in str(refused.value)
     assert value not in str(refused.value) or name == "COLLOQUY_ENVIRONMENT"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "dimensions"),
+    [
+        ({}, "local:all-MiniLM-L6-v2", 384),
+        ({"OPENAI_API_KEY": "k"}, "local:all-MiniLM-L6-v2", 384),
+        ({"COLLOQUY_EMBEDDING_DIMENSIONS": "384"}, "local:all-MiniLM-L6-v2", 384),
+        ({"COLLOQUY_EMBEDDING_PROVIDER": "", "COLLOQUY_EMBEDDING_DIMENSIONS": ""}, "local:all-MiniLM-L6-v2", 384),
+        (
+            {"COLLOQUY_EMBEDDING_PROVIDER": "openai", "OPENAI_API_KEY": "k"},
+            "openai:text-embedding-3-small",
+            1536,
+        ),
+        (
+            {
+                "COLLOQUY_EMBEDDING_PROVIDER": "google_genai",
+                "GOOGLE_API_KEY": "k",
+                "COLLOQUY_EMBEDDING_DIMENSIONS": "768",
+            },
+            "google_genai:gemini-embedding-001",
+            768,
+        ),
+    ],
+)
+def test_the_embedding_model_is_chosen_apart_from_the_chat_model(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], name: str, dimensions: int
+) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    model = AgentSettings.load().configured_embedding_model
+    assert (model.name, model.dimensions) == (name, dimensions)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"COLLOQUY_EMBEDDING_PROVIDER": "openai"}, "needs OPENAI_API_KEY or OPENAI_BASE_URL"),
+        ({"COLLOQUY_EMBEDDING_PROVIDER": "google_genai"}, "needs GOOGLE_API_KEY"),
+        ({"COLLOQUY_EMBEDDING_DIMENSIONS": "768"}, "gives 384 dimensions, not 768"),
+        ({"COLLOQUY_EMBEDDING_DIMENSIONS": "385"}, "COLLOQUY_EMBEDDING_DIMENSIONS: Input should be 384"),
+        ({"COLLOQUY_EMBEDDING_MODEL": "another"}, "not another"),
+    ],
+)
+def test_an_embedding_model_that_cannot_work_is_told_plainly(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], says: str
+) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=says):
+        AgentSettings.load()

@@ -1,0 +1,1 @@
+"""What models are told besides the conversation: rules, and passages as quoted material."""
