@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from chat_api.auth import models as auth_models
-from chat_api.kit import idempotency
+from chat_api.bots import models as bot_models
+from chat_api.documents import models as document_models
+from chat_api.kit import idempotency, outbox
 from chat_api.messages import models as message_models
 from chat_api.runs import models as run_models
 from chat_api.sessions import models as session_models
 from chat_api.users import models as user_models
 
-MODELS = (auth_models, idempotency, message_models, run_models, session_models, user_models)
+MODELS = (
+    auth_models,
+    bot_models,
+    document_models,
+    idempotency,
+    outbox,
+    message_models,
+    run_models,
+    session_models,
+    user_models,
+)

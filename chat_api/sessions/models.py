@@ -61,6 +61,7 @@ class Session(CreatedAndUpdated, Base):
         CheckConstraint("reply_policy IN ('always', 'mentioned', 'never')", name="reply_policy"),
         CheckConstraint("approval_mode IN ('never', 'risky', 'always')", name="approval_mode"),
         CheckConstraint("status IN ('active', 'archived')", name="status"),
+        Index("ix_sessions_bot_id", "bot_id", postgresql_where=text("bot_id IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -32,6 +32,7 @@ class SessionSort(StrEnum):
 class SessionFilter:
     status: SessionStatus | None
     tag: str | None
+    bot_id: UUID | None
     text: str | None
 
 
@@ -105,6 +106,8 @@ def _conditions(wanted: SessionFilter) -> list[ColumnElement[bool]]:
         conditions.append(Session.status == wanted.status.value)
     if wanted.tag is not None:
         conditions.append(Session.tags.contains([wanted.tag]))
+    if wanted.bot_id is not None:
+        conditions.append(Session.bot_id == wanted.bot_id)
     if wanted.text is not None:
         conditions.append(Session.title.icontains(wanted.text, autoescape=True))
     return conditions

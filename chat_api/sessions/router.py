@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter
+from chat_api.bots.errors import BotNotFound
 from chat_api.kit.db import Db
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
@@ -25,12 +27,15 @@ router = APIRouter(prefix="/sessions", tags=["Sessions"])
     status_code=201,
     response_model=SessionRead,
     summary="Start a session",
-    responses=answers(IdempotencyKeyReused),
+    responses=answers(BotNotFound, IdempotencyKeyReused),
 )
 async def create_session(
     request: Request, body: SessionCreate, actor: ChatWriter, sessions: Sessions, db: Db, key: IdempotencyKey = None
 ) -> Response:
-    """Make a conversation. The caller owns it and is its first participant."""
+    """Make a conversation. The caller owns it and is its first participant.
+
+    With `bot_id`, a bot that the caller may use answers in it.
+    """
     return await create_once(
         db,
         request,
@@ -47,13 +52,14 @@ async def list_sessions(
     sessions: Sessions,
     status: Annotated[SessionStatus | None, Query(description="Only these.")] = None,
     tag: Annotated[str | None, Query(min_length=1, max_length=50, description="Only those with this tag.")] = None,
+    bot_id: Annotated[UUID | None, Query(description="Only those on this bot.")] = None,
     q: Annotated[str | None, Query(min_length=1, max_length=200, description="Part of the title.")] = None,
     sort: Annotated[SessionSort, Query(description="Order of the list.")] = SessionSort.ACTIVITY_DESC,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[SessionRead]:
     """Sessions that the caller takes part in, the latest activity first."""
-    wanted = SessionFilter(status=status, tag=tag, text=q)
+    wanted = SessionFilter(status=status, tag=tag, bot_id=bot_id, text=q)
     return await sessions.page(actor.user_id, wanted, sort, limit=limit, cursor=cursor)
 
 
@@ -66,9 +72,16 @@ async def get_session(session: VisibleSession, sessions: Sessions) -> SessionRea
 _OWNER_ANSWERS = answers(SessionNotFound, NotSessionOwner)
 
 
-@router.patch("/{session_id}", summary="Change a session", responses=_OWNER_ANSWERS)
+@router.patch(
+    "/{session_id}",
+    summary="Change a session",
+    responses=answers(SessionNotFound, NotSessionOwner, BotNotFound),
+)
 async def patch_session(session: OwnedSession, body: SessionPatch, sessions: Sessions) -> SessionRead:
-    """Change the fields that are sent; the others stay. `settings` is merged, everything else replaced."""
+    """Change the fields that are sent; the others stay. `settings` is merged, everything else replaced.
+
+    Another bot has to be one that the caller may use; null takes the bot off.
+    """
     return await sessions.patch(session, body)
 
 

@@ -24,12 +24,17 @@ def _bounded(value: dict[str, Any]) -> dict[str, Any]:
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded), Field(description="Yours to use; 16 KiB at most.")]
 Tag = Annotated[str, Field(min_length=1, max_length=50)]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
+BotId = Annotated[
+    UUID | None,
+    Field(description="The bot that answers. What the session leaves open is as the bot has it; null: no bot."),
+]
+SystemPrompt = Annotated[str | None, Field(max_length=20_000, description="Comes after the bot's own.")]
 
 _EXAMPLE_ID = "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"
 
 
 class SessionSettings(WriteSchema):
-    """How the model is asked in this session. What is left out is the default."""
+    """How the model is asked in this session. What is left out is the bot's, else the default."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
@@ -45,9 +50,10 @@ class SessionCreate(WriteSchema):
     )
 
     title: Title = "New conversation"
+    bot_id: BotId = None
     provider: Provider | None = None
     model: str | None = Field(default=None, min_length=1, max_length=200)
-    system_prompt: str | None = Field(default=None, max_length=20_000)
+    system_prompt: SystemPrompt = None
     reply_policy: ReplyPolicy | None = Field(
         default=None, description="Left out: `always` with one participant, `mentioned` with more."
     )
@@ -67,9 +73,10 @@ class SessionPatch(WriteSchema):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"title": "Summer plans"}})
 
     title: Title = Field(default_factory=str)
+    bot_id: BotId = None
     provider: Provider | None = None
     model: str | None = Field(default=None, min_length=1, max_length=200)
-    system_prompt: str | None = Field(default=None, max_length=20_000)
+    system_prompt: SystemPrompt = None
     reply_policy: ReplyPolicy | None = None
     approval_mode: ApprovalMode = Field(default_factory=lambda: ApprovalMode.RISKY)
     tags: list[Tag] = Field(default_factory=list, max_length=20)

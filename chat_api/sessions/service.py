@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chat_api.bots.service import BotService
 from chat_api.kit.clock import Clock
 from chat_api.kit.models import new_id
 from chat_api.kit.pagination import Page
@@ -27,14 +28,19 @@ class SessionService:
     def __init__(self, db: AsyncSession, clock: Clock) -> None:
         self._repository = SessionRepository(db)
         self._events = EventLog(db)
+        self._bots = BotService(db, clock)
         self._clock = clock
 
     async def create(self, owner_id: UUID, wanted: SessionCreate) -> SessionRead:
+        """Raises `BotNotFound` for a bot that the owner may not use."""
+        if wanted.bot_id is not None:
+            await self._bots.visible(wanted.bot_id, owner_id)
         now = self._clock.now()
         session = Session(
             id=new_id(),
             title=wanted.title,
             owner_id=owner_id,
+            bot_id=wanted.bot_id,
             provider=wanted.provider,
             model=wanted.model,
             system_prompt=wanted.system_prompt,
@@ -62,6 +68,9 @@ class SessionService:
         return Page(items=await self._read_all(sessions), next_cursor=next_cursor)
 
     async def patch(self, session: Session, changes: SessionPatch) -> SessionRead:
+        """Raises `BotNotFound` for a bot that the session's owner may not use."""
+        if changes.bot_id is not None:
+            await self._bots.visible(changes.bot_id, session.owner_id)
         for name in changes.model_fields_set:
             value = getattr(changes, name)
             if isinstance(value, SessionSettings):
