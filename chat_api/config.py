@@ -40,6 +40,30 @@ class ApiSettings(CommonSettings):
     breaker_failures: int = Field(default=5, ge=1, description="Failures in a row that open the circuit to the agent.")
     breaker_open_seconds: float = Field(default=1, gt=0)
 
+    document_storage_url: str | None = Field(
+        default=None,
+        pattern=r"^(s3://[^/\s]+(/\S*)?|file:///\S*)$",
+        description="`s3://bucket/prefix` or `file:///folder`. Unset: the folder `documents` of the data folder.",
+    )
+    s3_endpoint_url: str | None = Field(default=None, description="Of an S3-compatible store that is not Amazon's.")
+    s3_region: str = "us-east-1"
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+    max_document_bytes: int = Field(default=20_971_520, ge=1024, description="Largest document, in bytes.")
+    max_upload_bytes: int = Field(default=104_857_600, ge=1024, description="Largest upload of several documents.")
+    max_document_characters: int = Field(default=2_000_000, ge=1, description="Most text taken out of a document.")
+    document_watch_seconds: float = Field(
+        default=600, gt=0, description="Longest that a stream of document events lasts; its client connects again."
+    )
+    extraction_seconds: float = Field(default=8, gt=0, description="Longest that reading one document may take.")
+    extraction_memory_mb: int = Field(default=512, ge=64, description="Most memory that reading a document may take.")
+
+    job_lease_seconds: float = Field(default=10, gt=0, description="A job without a heartbeat for so long is free.")
+    job_heartbeat_seconds: float = Field(default=2, gt=0)
+    job_poll_seconds: float = Field(default=0.5, gt=0, description="How often work that is due is looked for.")
+    job_attempts: int = Field(default=8, ge=1, description="Starts of a job before it fails for good.")
+    max_concurrent_jobs: int = Field(default=4, ge=1, description="Per worker.")
+
     history_messages: int = Field(default=50, ge=1, description="Messages handed to the model at most.")
     sse_keepalive_seconds: float = Field(default=15, gt=0)
 

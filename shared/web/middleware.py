@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +26,15 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/health/db", "/metrics"})
 
 
+@dataclass(frozen=True, slots=True)
+class LargeBody:
+    """A route that takes more than JSON: `path` matches all of its path."""
+
+    method: str
+    path: re.Pattern[str]
+    max_bytes: int
+
+
 class _BodyTooLarge(HTTPException):
     """Raised inside `receive` when a body without a length grows past the limit.
 
@@ -37,9 +48,12 @@ class _BodyTooLarge(HTTPException):
 class RequestMiddleware:
     """Wraps every HTTP request. Sockets and lifespan pass through untouched."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, metrics: HttpMetrics, large_bodies: Sequence[LargeBody] = ()
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._large_bodies = large_bodies
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +76,7 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], request_id_header]
             await send(message)
 
-        limit = self._max_body_bytes
+        limit = self._limit_of(scope, length)
         received = 0
 
         async def limited_receive() -> Message:
@@ -86,6 +100,14 @@ class RequestMiddleware:
             await problem_response(_too_large(limit), request_id)(scope, receive, send_with_id)
         finally:
             self._account(scope, status, time.perf_counter() - started)
+
+    def _limit_of(self, scope: Scope, length: int | None) -> int:
+        """The routes are only looked at for the few bodies that JSON's limit does not let pass by their length."""
+        if length is None or length > self._max_body_bytes:
+            for large in self._large_bodies:
+                if scope["method"] == large.method and large.path.fullmatch(scope["path"]):
+                    return large.max_bytes
+        return self._max_body_bytes
 
     def _account(self, scope: Scope, status: int, elapsed: float) -> None:
         self._metrics.observe(scope["method"], _route(scope), status, elapsed)

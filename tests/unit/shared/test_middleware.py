@@ -15,10 +15,12 @@ from prometheus_client import CollectorRegistry
 from shared.logging import request_id_var
 from shared.problems import PROBLEM_JSON, Problem
 from shared.telemetry import HttpMetrics
-from shared.web.middleware import RequestMiddleware
+from shared.web.middleware import LargeBody, RequestMiddleware
 from shared.web.responses import install_problem_handlers
 
 LIMIT = 100
+LARGE_LIMIT = 1_000
+LARGE = (LargeBody("POST", re.compile(r"/files/[^/]+"), LARGE_LIMIT),)
 
 
 class OutOfTea(Problem):
@@ -45,6 +47,12 @@ def make_app() -> FastAPI:
     async def read_raw(request: Request) -> int:
         return len(await request.body())
 
+    @app.post("/files/{name}")
+    @app.put("/files/{name}")
+    @app.post("/files/{name}/more")
+    async def read_file(request: Request) -> int:
+        return len(await request.body())
+
     @app.get("/stream")
     async def stream() -> StreamingResponse:
         async def pieces() -> AsyncIterator[bytes]:
@@ -67,7 +75,9 @@ def make_app() -> FastAPI:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = make_app()
-    app.add_middleware(RequestMiddleware, max_body_bytes=LIMIT, metrics=HttpMetrics(CollectorRegistry()))
+    app.add_middleware(
+        RequestMiddleware, max_body_bytes=LIMIT, metrics=HttpMetrics(CollectorRegistry()), large_bodies=LARGE
+    )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -159,6 +169,23 @@ async def test_a_body_at_the_limit_passes(client: httpx.AsyncClient) -> None:
     assert (await client.post("/raw", content=chunks(LIMIT))).json() == LIMIT
     refused = await client.post("/raw", content=b"x" * (LIMIT + 1))
     assert refused.status_code == 413
+
+
+async def test_a_route_for_large_bodies_has_a_limit_of_its_own(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/files/a", content=b"x" * LARGE_LIMIT)).json() == LARGE_LIMIT
+    assert (await client.post("/files/a", content=chunks(LARGE_LIMIT))).json() == LARGE_LIMIT
+    for body in (b"x" * (LARGE_LIMIT + 1), chunks(LARGE_LIMIT + 10)):
+        refused = await client.post("/files/a", content=body)
+        assert (refused.status_code, refused.json()["code"]) == (413, "payload-too-large")
+        assert "1000 bytes" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/files/a"), ("POST", "/files/a/more"), ("POST", "/files/"), ("POST", "/x/files/a")]
+)
+async def test_the_larger_limit_is_for_that_route_alone(client: httpx.AsyncClient, method: str, path: str) -> None:
+    assert (await client.request(method, path, content=b"x" * (LIMIT + 1))).status_code == 413
+    assert (await client.request(method, path, content=chunks(LIMIT + 10))).status_code in (404, 413)
 
 
 async def test_a_length_that_lies_does_not_help(client: httpx.AsyncClient) -> None:
