@@ -44,6 +44,28 @@ class RunBroken(Problem):
     detail = "Something went wrong on our side. The request id finds it in our logs; regenerate to try again."
 
 
+class BotUnavailable(Problem):
+    """What a run fails with when its session's owner may not, or no longer, use the session's bot."""
+
+    status = 409
+    code = "bot-unavailable"
+    title = "The session's bot is not available"
+    detail = (
+        "The bot was deleted, or is no longer shared with the session's owner. Give the session another `bot_id`, or"
+        " null, and regenerate."
+    )
+
+
+class DocumentsBeingDeleted(Problem):
+    """So many of a bot's documents wait to be removed that a search cannot be told to leave them all out."""
+
+    status = 503
+    code = "documents-being-deleted"
+    title = "The bot's documents are being deleted"
+    detail = "More than 1,000 documents of the bot are being deleted. Wait until that is done, then regenerate."
+    retry_after = 10
+
+
 class Restarting(Problem):
     """Only the waiting ends: the message is stored and its run goes on elsewhere."""
 

@@ -1,8 +1,9 @@
 """The events of one run, numbered from 1 without gaps, as SSE sends them.
 
-1 restates the message that is answered; 2 is `run.started` and 3 the empty reply; then come the deltas,
-and at last the whole reply and the terminal event. Number 1 is never kept anywhere: it is built from the
-row, so a client that sent the message has its acknowledgement even while the run waits.
+1 restates the message that is answered; 2 is `run.started` and 3 the empty reply; then come the deltas, the
+passages that the reply cites, and at last the whole reply and the terminal event. Number 1 is never kept
+anywhere: it is built from the row, so a client that sent the message has its acknowledgement even while the
+run waits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,16 @@ def delta_text(data: bytes) -> str:
     parsed: dict[str, Any] = orjson.loads(data)
     text: str = parsed["text"]
     return text
+
+
+def citations_data(message_id: UUID, citations: list[dict[str, Any]]) -> bytes:
+    return orjson.dumps({"message_id": str(message_id), "citations": citations})
+
+
+def cited(data: bytes) -> list[dict[str, Any]]:
+    parsed: dict[str, Any] = orjson.loads(data)
+    citations: list[dict[str, Any]] = parsed["citations"]
+    return citations
 
 
 def terminal_type(status: RunStatus) -> str:

@@ -13,20 +13,22 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from enum import Enum, auto
 from itertools import chain, repeat
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
 from chat_api.clients.agent import AGENT_RESTARTING, Agent, AgentBrokeOff, AgentRefused, AgentUnavailable
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.kit.models import new_id
-from chat_api.runs.errors import RunBroken, RunInterrupted, RunTimedOut
-from chat_api.runs.events import FIRST_STREAMED_ID, delta_data, terminal_type
+from chat_api.runs.errors import BotUnavailable, DocumentsBeingDeleted, RunBroken, RunInterrupted, RunTimedOut
+from chat_api.runs.events import FIRST_STREAMED_ID, citations_data, delta_data, terminal_type
 from chat_api.runs.models import RunStatus
 from chat_api.runs.prompt import chat_request
 from chat_api.runs.repository import Claim, Ended, Ending, Holder, RunRepository
+from chat_api.runs.session_bot import Knowledge
 from chat_api.runs.streams import LiveStream, RunStreams
-from shared.contracts.chat import ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
+from shared.contracts.chat import ChatRequest, CitationsEvent, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
+from shared.contracts.knowledge import MAX_EXCLUDED, CitationData
 from shared.logging import get_logger, request_id_var
 from shared.problems import Problem
 
@@ -58,6 +60,7 @@ class ActiveRun:
         self.stop: Stop | None = None
         self.ending = False
         self.usage: Usage | None = None
+        self.citations: list[dict[str, Any]] = []
         self.done: DoneEvent | None = None
         self.task: asyncio.Task[None] | None = None
         self._parts: list[str] = []
@@ -72,13 +75,20 @@ class ActiveRun:
 
     @property
     def has_spoken(self) -> bool:
-        return self._length > 0
+        """Whether a reader may have heard something of the reply."""
+        return self._length > 0 or bool(self.citations)
 
     def say(self, text: str) -> None:
         """Pass on more of the reply. The offset counts Unicode code points."""
         self.stream.publish("message.delta", delta_data(self.claim.reply_message_id, self._length, text))
         self._parts.append(text)
         self._length += len(text)
+
+    def cite(self, citations: list[CitationData]) -> None:
+        """Pass on what the reply stands on."""
+        if citations:
+            self.citations = [citation.model_dump(mode="json") for citation in citations]
+            self.stream.publish("message.citations", citations_data(self.claim.reply_message_id, self.citations))
 
     def unstored_text(self) -> str | None:
         """The text so far, if it grew since the last call."""
@@ -237,11 +247,13 @@ class RunExecutor:
             active.stream.publish("run.started", claim.run)
         if active.stream.last_id == FIRST_STREAMED_ID:
             active.stream.publish("message.created", claim.reply)
+        if claim.bot_id is not None and claim.bot is None:
+            raise BotUnavailable
         limit = int(claim.settings.get("chat_history_length") or self._settings.history_messages)
         history = await self._patiently(
             lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
         )
-        request = chat_request(claim, history, limit=limit)
+        request = chat_request(claim, history, limit=limit, knowledge=await self._knowledge(claim))
         give_up_at: float | None = None
         for delay in _backoff():
             try:
@@ -254,6 +266,19 @@ class RunExecutor:
                 await asyncio.sleep(delay)
         raise AssertionError("the back-off never ends")
 
+    async def _knowledge(self, claim: Claim) -> Knowledge | None:
+        """What the bot's documents are; None where it asks the model alone.
+
+        Raises `DocumentsBeingDeleted`: a deleted document must not be cited because there are too many of them.
+        """
+        bot = claim.bot
+        if bot is None or not bot.looks_things_up:
+            return None
+        knowledge = await self._patiently(lambda: self._repository.knowledge(bot.id))
+        if len(knowledge.deleted) > MAX_EXCLUDED:
+            raise DocumentsBeingDeleted
+        return knowledge
+
     async def _listen(self, active: ActiveRun, request: ChatRequest) -> Problem | None:
         """One call to the agent, to its end; returns the problem that the agent reported."""
         async with aclosing(self._agent.chat(request)) as events:
@@ -261,6 +286,8 @@ class RunExecutor:
                 match event:
                     case DeltaEvent():
                         active.say(event.text)
+                    case CitationsEvent():
+                        active.cite(event.citations)
                     case UsageEvent():
                         active.usage = event.usage
                     case DoneEvent():
@@ -285,6 +312,7 @@ class RunExecutor:
             model=None if done is None else done.model,
             latency_ms=None if done is None else done.latency_ms,
             time_to_first_token_ms=None if done is None else done.time_to_first_token_ms,
+            citations=active.citations or None,
         )
 
     async def _end(self, active: ActiveRun, ending: Ending) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chat_api.runs.repository import Claim, Exchange
+from chat_api.runs.session_bot import Knowledge, SessionBot, joined_prompt
 from shared.contracts.chat import ChatMessage, ChatRequest, ChatRole, ChatUser, ModelChoice, Provider
+from shared.contracts.knowledge import RetrievalOptions
 
 
-def chat_request(claim: Claim, history: Sequence[Exchange], *, limit: int) -> ChatRequest:
-    """The turn as the agent wants it, with the last `limit` messages at most."""
+def chat_request(
+    claim: Claim, history: Sequence[Exchange], *, limit: int, knowledge: Knowledge | None = None
+) -> ChatRequest:
+    """The turn as the agent wants it, with the last `limit` messages at most.
+
+    With `knowledge`, the agent looks into the documents of the claim's bot first.
+    """
     messages: list[ChatMessage] = []
     for exchange in history:
         name = exchange.username if claim.several_people else None
         messages.append(ChatMessage(role=ChatRole.USER, content=exchange.content, name=name))
         if exchange.answer is not None:
             messages.append(ChatMessage(role=ChatRole.ASSISTANT, content=exchange.answer))
+    grounded = claim.bot if knowledge is not None and knowledge.has_documents else None
     return ChatRequest(
         run_id=claim.lease.run_id,
         model=ModelChoice(
@@ -24,7 +32,18 @@ def chat_request(claim: Claim, history: Sequence[Exchange], *, limit: int) -> Ch
             temperature=claim.settings.get("temperature"),
             max_tokens=claim.settings.get("max_tokens"),
         ),
-        system_prompt=claim.system_prompt,
+        system_prompt=joined_prompt(claim.system_prompt, claim.bot),
         messages=messages[-limit:],
+        collections=[] if grounded is None else [grounded.id],
+        retrieval=_retrieval(grounded, knowledge),
         user=ChatUser(id=claim.user_id),
+    )
+
+
+def _retrieval(bot: SessionBot | None, knowledge: Knowledge | None) -> RetrievalOptions:
+    if bot is None or knowledge is None:
+        return RetrievalOptions()
+    wanted = bot.configuration.retrieval
+    return RetrievalOptions(
+        mode=wanted.mode, top_k=wanted.top_k, min_score=wanted.min_score, exclude_documents=knowledge.deleted
     )

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.runs.errors import RunInterrupted
-from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, delta_text, terminal_type
+from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, cited, delta_text, terminal_type
 from chat_api.runs.executor import CLOSING_EVENTS, RunExecutor
 from chat_api.runs.models import RunStatus
 from chat_api.runs.repository import Ending, Orphan, RunRepository
@@ -83,7 +84,7 @@ class RunRecovery:
         content = said if len(said) >= len(orphan.content) else orphan.content
         if orphan.cancelled:
             await self._end(orphan, RunStatus.CANCELLED, content, events)
-        elif content or lease.attempt >= self._settings.run_attempts:
+        elif content or _cited(events) or lease.attempt >= self._settings.run_attempts:
             await self._end(orphan, RunStatus.FAILED, content, events)
         else:
             await self._repository.release(lease)
@@ -98,6 +99,7 @@ class RunRecovery:
             content=content,
             stream_length=last_id + CLOSING_EVENTS,
             error=RunInterrupted().as_json() if status is RunStatus.FAILED else None,
+            citations=_cited(events),
         )
         ended = await self._repository.finish(lease, ending)
         if ended is None:
@@ -123,3 +125,9 @@ class RunRecovery:
 
 def _said(events: list[RunEvent]) -> str:
     return "".join(delta_text(event.data) for event in events if event.type == "message.delta")
+
+
+def _cited(events: list[RunEvent]) -> list[dict[str, Any]] | None:
+    """What the reply was said to stand on; None where nothing was said of it."""
+    said = [event for event in events if event.type == "message.citations"]
+    return cited(said[-1].data) if said else None

@@ -12,7 +12,9 @@ import asyncpg
 from chat_api.kit.db import Database
 from chat_api.runs import statements as sql
 from chat_api.runs.models import RunStatus
+from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
 from chat_api.sessions.models import SessionStatus
+from shared.contracts.knowledge import MAX_EXCLUDED
 
 _ONE_ACTIVE_RUN = "uq_runs_session_id_active"
 
@@ -67,6 +69,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
+    """A leased run with all that its turn needs. `bot` is None also where the session's bot may not be used."""
+
     lease: Lease
     trigger_message_id: UUID
     reply_message_id: UUID
@@ -75,6 +79,8 @@ class Claim:
     model: str | None
     system_prompt: str | None
     settings: dict[str, Any]
+    bot_id: UUID | None
+    bot: SessionBot | None
     several_people: bool
     cancelled: bool
     run: bytes
@@ -103,6 +109,7 @@ class Ending:
     model: str | None = None
     latency_ms: int | None = None
     time_to_first_token_ms: int | None = None
+    citations: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +235,15 @@ class RunRepository:
         rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
         return [Exchange(row["content"], row["username"], row["answer"]) for row in rows]
 
+    async def bot_name(self, session_id: UUID) -> str | None:
+        row = await self._database.fetch_row(BOT_NAME, session_id)
+        return None if row is None else row["name"]
+
+    async def knowledge(self, bot_id: UUID) -> Knowledge:
+        row = await self._database.fetch_row(KNOWLEDGE, bot_id, MAX_EXCLUDED + 1)
+        assert row is not None
+        return Knowledge(row["has_documents"], row["deleted"])
+
     async def heartbeat(
         self, owner: str, lease_seconds: float, runs: Collection[UUID], texts: Mapping[UUID, str]
     ) -> dict[UUID, bool]:
@@ -255,6 +271,7 @@ class RunRepository:
             ending.model,
             ending.latency_ms,
             ending.time_to_first_token_ms,
+            ending.citations,
         )
         return None if row is None else Ended(row["run"], row["reply"])
 
@@ -311,6 +328,7 @@ class RunRepository:
 
 
 def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
+    bot = session_bot(row)
     return Claim(
         lease=Lease(session_id, row["run_id"], row["attempt"], owner),
         trigger_message_id=row["trigger_message_id"],
@@ -319,7 +337,9 @@ def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
         provider=row["provider"],
         model=row["model"],
         system_prompt=row["system_prompt"],
-        settings=row["settings"],
+        settings=effective_settings(row["settings"], bot),
+        bot_id=row["bot_id"],
+        bot=bot,
         several_people=row["participant_count"] > 1,
         cancelled=row["cancelled"],
         run=row["run"],

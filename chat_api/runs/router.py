@@ -43,8 +43,9 @@ _SSE_EXAMPLE = (
 _STREAM: dict[str, Any] = {
     "description": "The run's events, ending with `run.completed`, `run.failed`, `run.cancelled` or"
     " `run.awaiting_approval`. The data of `run.*` is a `RunRead`, of `message.created` and `message.updated` a"
-    " `MessageRead`, of `message.delta` a `MessageDelta`. Where the stream is no longer kept, one"
-    " `message.updated` carries the whole reply.",
+    " `MessageRead`, of `message.delta` a `MessageDelta`, of `message.citations` (after the last delta, where the"
+    " reply stands on documents) a `MessageCitations`. Where the stream is no longer kept, one `message.updated`"
+    " carries the whole reply.",
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
 }
 _REPLY_MODES: dict[int | str, dict[str, Any]] = {
@@ -164,7 +165,7 @@ async def _reply(replies: Answers, sent: Sent, accept: str, prefer: str) -> Resp
     responses=answers(SessionNotFound),
 )
 async def get_session_status(session_id: SessionId, actor: ChatReader, rows: RunRows) -> Response:
-    """The model, the active run, what waits, and the tokens used so far."""
+    """The model that answers (the session's own, else its bot's), the active run, what waits, the tokens so far."""
     activity = await rows.session_activity(session_id, actor.user_id)
     if activity is None:
         raise SessionNotFound

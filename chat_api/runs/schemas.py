@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from chat_api.messages.schemas import MAX_CONTENT_CHARS, MESSAGE_EXAMPLE, MessageRead
+from chat_api.messages.schemas import MAX_CONTENT_CHARS, MESSAGE_EXAMPLE, Citation, MessageRead
 from chat_api.runs.models import RunStatus
 from chat_api.sessions.models import ApprovalMode
 from chat_api.sessions.schemas import Metadata
@@ -69,6 +69,13 @@ class MessageDelta(BaseModel):
     message_id: UUID
     offset: int = Field(description="Unicode code points of this message that were sent before.")
     text: str
+
+
+class MessageCitations(BaseModel):
+    """The passages that a reply stands on: the data of `message.citations` in an event stream."""
+
+    message_id: UUID
+    citations: list[Citation]
 
 
 class Exchanged(BaseModel):

@@ -21,7 +21,8 @@ from chat_api.runs.streams import RunStreams
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from chat_api.sessions.models import SessionStatus
 
-_ASSISTANT_MENTION = re.compile(r"(?<![\w@])@assistant\b", re.IGNORECASE)
+_ASSISTANT = "assistant"
+"""A name that every assistant answers to, beside that of its bot."""
 
 
 class RunService:
@@ -46,7 +47,7 @@ class RunService:
             client_id=client_id,
             request_hash=_fingerprint(body.content, body.metadata),
             metadata=body.metadata,
-            mentions_assistant=_ASSISTANT_MENTION.search(body.content) is not None,
+            mentions_assistant=await self._mentions_assistant(session_id, body.content),
         )
         try:
             stored = await self._repository.send(new, self._executor.vacancy())
@@ -60,6 +61,14 @@ class RunService:
         elif sent.run_id is not None:
             await self._executor.start_next_or_leave_it(session_id)
         return sent
+
+    async def _mentions_assistant(self, session_id: UUID, content: str) -> bool:
+        if "@" not in content:
+            return False
+        if _mentions(content, _ASSISTANT):
+            return True
+        bot_name = await self._repository.bot_name(session_id)
+        return bot_name is not None and _mentions(content, bot_name)
 
     async def regenerate(self, session_id: UUID, user_id: UUID, message_id: UUID, key: str | None) -> Sent:
         """Start another run for the same message. The earlier replies stay."""
@@ -100,6 +109,11 @@ class RunService:
         if status is None:
             return SessionNotFound()
         return SessionArchived() if status is SessionStatus.ARCHIVED else None
+
+
+def _mentions(content: str, name: str) -> bool:
+    """Whether a message speaks to somebody as `@name`, which is not part of an address or of a longer name."""
+    return re.search(rf"(?<![\w@])@{re.escape(name)}(?!\w)", content, re.IGNORECASE) is not None
 
 
 def _fingerprint(content: str, metadata: dict[str, object]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from chat_api.messages.documents import MESSAGE_COLUMNS
 from chat_api.runs.documents import RUN_COLUMNS
+from chat_api.runs.session_bot import BOT_COLUMNS, BOT_JOIN, LIVE_CITATIONS, MODEL, PROVIDER
 
 
 def _message(source: str) -> str:
@@ -85,8 +86,8 @@ SEND = f"""
     )
     SELECT {_message("m")} AS message, {_run("r")} AS run, {_message("reply")} AS reply, starts,
         $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
-        false AS cancelled, provider, model, system_prompt, settings, participant_count, owner_id
-    FROM s
+        false AS cancelled, {BOT_COLUMNS}
+    FROM s {BOT_JOIN}
 """
 """($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
 $8 assistant mentioned, $9 run id, $10 lease owner, $11 lease seconds, $12 reply id, $13 whether we may start a run)
@@ -184,10 +185,10 @@ CLAIM = f"""
     )
     SELECT r.id AS run_id, r.attempt, r.trigger_message_id, r.reply_message_id,
         r.cancel_requested_at IS NOT NULL AS cancelled,
-        s.provider, s.model, s.system_prompt, s.settings, s.participant_count, s.owner_id,
+        {BOT_COLUMNS},
         {_run("r")} AS run,
         coalesce({_message("m")}, {_message_by_id("r.session_id", "r.reply_message_id")}) AS reply
-    FROM r, s
+    FROM r, s {BOT_JOIN}
 """
 """($1 session, $2 lease owner, $3 lease seconds, $4 reply id) → the oldest waiting run, now leased; or no row.
 
@@ -222,21 +223,35 @@ reply in the log, and would come between question and answer for the model.
 """
 
 HEARTBEAT = """
-    WITH held AS (
-        UPDATE chat.runs SET lease_expires_at = now() + make_interval(secs => $2)
+    WITH ours AS (
+        SELECT session_id, id, cancel_requested_at IS NOT NULL AS cancelled FROM chat.runs
         WHERE lease_owner = $1 AND status = 'running' AND id = ANY($5::uuid[])
-        RETURNING id, session_id, reply_message_id, cancel_requested_at IS NOT NULL AS cancelled
+    ), free AS (
+        SELECT r.session_id, r.id FROM ours JOIN chat.runs r ON r.session_id = ours.session_id AND r.id = ours.id
+        WHERE r.lease_owner = $1 AND r.status = 'running' FOR UPDATE OF r SKIP LOCKED
+    ), renewed AS (
+        UPDATE chat.runs r SET lease_expires_at = now() + make_interval(secs => $2)
+        FROM free WHERE r.session_id = free.session_id AND r.id = free.id
+        RETURNING r.session_id, r.id, r.reply_message_id
+    ), grown AS (
+        SELECT m.session_id, m.seq, c.content
+        FROM unnest($3::uuid[], $4::text[]) AS c (run_id, content)
+        JOIN renewed ON renewed.id = c.run_id
+        JOIN chat.messages m ON m.session_id = renewed.session_id AND m.id = renewed.reply_message_id
+        WHERE m.status = 'streaming' FOR UPDATE OF m SKIP LOCKED
     ), said AS (
-        UPDATE chat.messages m SET content = c.content
-        FROM unnest($3::uuid[], $4::text[]) AS c (run_id, content) JOIN held h ON h.id = c.run_id
-        WHERE m.session_id = h.session_id AND m.id = h.reply_message_id AND m.status = 'streaming'
+        UPDATE chat.messages m SET content = grown.content FROM grown
+        WHERE m.session_id = grown.session_id AND m.seq = grown.seq
     )
-    SELECT id, cancelled FROM held
+    SELECT id, cancelled FROM ours
 """
 """($1 lease owner, $2 lease seconds, $3 runs that said more, $4 their texts so far, $5 runs answered now)
 → the runs still held.
 
-A lease that the owner does not know of (its claim was committed, but the answer lost) is left to run out.
+It goes through many sessions at once, so it takes no session's row, and therefore waits for nobody: what somebody
+else has locked (a session that is being deleted, a run that is being ended) is left as it is until the next beat.
+Waiting, it could stand in a circle with them, and one long delete would let every other lease run out. A lease that
+the owner does not know of (its claim was committed, but the answer lost) is left to run out.
 """
 
 FINISH = f"""
@@ -255,7 +270,7 @@ FINISH = f"""
             prompt_tokens = ($7::jsonb ->> 'prompt_tokens')::bigint,
             completion_tokens = ($7::jsonb ->> 'completion_tokens')::bigint,
             total_tokens = ($7::jsonb ->> 'total_tokens')::bigint,
-            latency_ms = $13, time_to_first_token_ms = $14
+            latency_ms = $13, time_to_first_token_ms = $14, citations = {LIVE_CITATIONS}
         FROM r WHERE m.session_id = r.session_id AND m.id = r.reply_message_id
         RETURNING m.*
     ), numbered AS (
@@ -271,7 +286,7 @@ FINISH = f"""
     SELECT {_run("r")} AS run, {_message("m")} AS reply FROM r
 """
 """($1 session, $2 run, $3 attempt, $4 lease owner, $5 status, $6 error, $7 usage, $8 stream length, $9 content,
-$10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms)
+$10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms, $15 citations)
 → the run and its reply as stored; no row when the lease was lost.
 """
 
@@ -366,7 +381,7 @@ SESSIONS_WITH_WAITING_RUNS = """
 
 SESSION_STATUS = f"""
     SELECT json_build_object(
-        'session_id', s.id, 'provider', s.provider, 'model', s.model, 'approval_mode', s.approval_mode,
+        'session_id', s.id, 'provider', {PROVIDER}, 'model', {MODEL}, 'approval_mode', s.approval_mode,
         'active_run', (
             SELECT row_to_json(d) FROM (
                 SELECT {RUN_COLUMNS} FROM chat.runs r
@@ -383,7 +398,7 @@ SESSION_STATUS = f"""
             ) FROM chat.runs r WHERE r.session_id = s.id
         )
     )
-    FROM chat.sessions s JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
+    FROM chat.sessions s JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2 {BOT_JOIN}
     WHERE s.id = $1
 """
 """($1 session, $2 caller) → what the session is doing and has used."""

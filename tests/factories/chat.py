@@ -81,6 +81,32 @@ class ChatApi:
         created: Json = answer.json()
         return created
 
+    async def bot(self, owner: Person, **fields: Any) -> Json:
+        answer = await self.client.post(f"{API}/bots", json={"name": "Guide", **fields}, headers=owner.headers)
+        assert answer.status_code == 201, answer.text
+        created: Json = answer.json()
+        return created
+
+    async def share(self, owner: Person, bot: Json, person: Person) -> None:
+        answer = await self.client.put(f"{API}/bots/{bot['id']}/shares/{person.id}", headers=owner.headers)
+        assert answer.status_code == 200, answer.text
+
+    async def document_row(self, bot: Json, *, name: str = "harbour.md", deleted: bool = False) -> UUID:
+        """A document as it is stored, without its bytes and without the agent."""
+        document_id = new_id()
+        await self.rows(
+            "INSERT INTO chat.documents (id, bot_id, uploaded_by, name, content_type, size_bytes, sha256, storage_key,"
+            " status, deleted_at) SELECT $1, id, owner_id, $3, 'text/markdown', 1, $4, $5, 'ready',"
+            " CASE WHEN $6 THEN now() END FROM chat.bots WHERE id = $2",
+            document_id,
+            UUID(bot["id"]),
+            name,
+            document_id.bytes,
+            f"documents/{document_id}",
+            deleted,
+        )
+        return document_id
+
     async def join(self, session: Json, person: Person) -> None:
         """Make somebody a member, as rows: there is no route for it yet."""
         await self.rows(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import httpx
 
 from shared.contracts.chat import (
     ChatEvent,
     ChatRequest,
+    CitationsEvent,
     DeltaEvent,
     DoneEvent,
     ErrorEvent,
@@ -18,7 +19,9 @@ from shared.contracts.chat import (
     Usage,
     UsageEvent,
 )
+from shared.contracts.knowledge import CitationData
 from shared.problems import ProblemDocument
+from tests.fakes.collections import ScriptedCollections
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=5, total_tokens=12)
 DONE = DoneEvent(
@@ -46,6 +49,17 @@ def saying(*pieces: str) -> Script:
     return script
 
 
+def citing(*citations: CitationData, text: str = "It says so [1].", end: ChatEvent = DONE) -> Script:
+    """Says the text, then what it stands on."""
+
+    async def script(_: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        yield DeltaEvent(text=text)
+        yield CitationsEvent(citations=list(citations))
+        yield end
+
+    return script
+
+
 def failing(problem: ProblemDocument, *pieces: str) -> Script:
     """Says the pieces, then reports a problem."""
 
@@ -68,21 +82,33 @@ def breaking_off(*pieces: str) -> Script:
     return script
 
 
-class Gate:
-    """A turn that says its first piece, then waits until the test opens the gate."""
+_ARRIVAL_SECONDS = 10.0
 
-    def __init__(self, first: str = "So", rest: str = " far.") -> None:
+
+class Gate:
+    """A turn that says its first piece (and what it stands on), then waits until the test opens the gate."""
+
+    def __init__(self, first: str = "So", rest: str = " far.", citations: Sequence[CitationData] = ()) -> None:
         self.opened = asyncio.Event()
         self.reached = asyncio.Event()
         self._first = first
         self._rest = rest
+        self._citations = list(citations)
+
+    async def arrival(self) -> None:
+        """Return when a turn stands before the gate. Raises `TimeoutError`, so that a hang shows where it hangs."""
+        async with asyncio.timeout(_ARRIVAL_SECONDS):
+            await self.reached.wait()
 
     async def __call__(self, _: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         if self._first:
             yield DeltaEvent(text=self._first)
+        if self._citations:
+            yield CitationsEvent(citations=self._citations)
         self.reached.set()
         await self.opened.wait()
-        yield DeltaEvent(text=self._rest)
+        if self._rest:
+            yield DeltaEvent(text=self._rest)
         yield UsageEvent(usage=USAGE)
         yield DONE
 
@@ -100,10 +126,13 @@ class ScriptedAgent(httpx.AsyncBaseTransport):
         self.headers: list[httpx.Headers] = []
         self.refusals: list[httpx.Response | httpx.TransportError] = []
         self.abandoned = 0
+        self.collections = ScriptedCollections()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/health/live":
             return httpx.Response(200, json={"status": "ok"})
+        if request.url.path.startswith("/v1/collections"):
+            return await self.collections.handle(request)
         body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]  # always async here
         self.requests.append(ChatRequest.model_validate_json(body))
         self.headers.append(request.headers)

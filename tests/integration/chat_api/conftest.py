@@ -13,7 +13,8 @@ from tests.stores import Database
 @pytest.fixture
 async def chat(clean_database: Database, redis_url: str) -> AsyncIterator[ChatApi]:
     """One process of the chat API, with Valkey, and an agent that the test scripts."""
-    async with chat_api(clean_database.api_url, redis_url) as chat:
+    # Walks over all routes read every stream to its end.
+    async with chat_api(clean_database.api_url, redis_url, document_watch_seconds=0.2) as chat:
         yield chat
 
 

@@ -24,10 +24,12 @@ from tests.factories.bad_input import (
     bad_forms,
     bad_headers,
     bad_parameters,
+    bad_uploads,
     check_answer,
 )
 from tests.factories.chat import API, ChatApi, Person
-from tests.factories.operations import FORM_BODY, JSON_BODY, Operation, operations_of
+from tests.factories.documents import uploaded
+from tests.factories.operations import FORM_BODY, JSON_BODY, MULTIPART_BODY, Operation, operations_of
 
 
 async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
@@ -36,11 +38,17 @@ async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
     made = await chat.client.post(
         f"{API}/api-keys", json={"name": "a key", "scopes": ["chat:read"]}, headers=person.headers
     )
+    bot, friend = await chat.bot(person), await chat.person()
+    await chat.share(person, bot, friend)
+    [document] = await uploaded(chat, person, bot)
     return {
         "session_id": session["id"],
         "message_id": said["message"]["id"],
         "run_id": said["run"]["id"],
         "key_id": made.json()["id"],
+        "bot_id": bot["id"],
+        "user_id": str(friend.id),
+        "document_id": document["id"],
     }
 
 
@@ -82,6 +90,10 @@ async def test_fields_that_are_not_what_they_should_be(chat: ChatApi, ann: Perso
 
 async def test_forms_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
     assert await try_all(chat, ann, bad_forms, body_type=FORM_BODY) > 15
+
+
+async def test_uploads_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
+    assert await try_all(chat, ann, bad_uploads, body_type=MULTIPART_BODY) > 20
 
 
 async def test_queries_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
@@ -140,6 +152,9 @@ async def test_an_id_of_another_kind_is_an_id_of_nothing(chat: ChatApi, ann: Per
         "message_id": values["run_id"],
         "run_id": values["session_id"],
         "key_id": values["session_id"],
+        "bot_id": values["user_id"],
+        "user_id": values["bot_id"],
+        "document_id": values["bot_id"],
     }
     for operation in operations_of(chat.app.openapi()):
         for name in operation.path_parameters:

@@ -211,7 +211,7 @@ async def test_what_is_still_being_written_is_not_deleted(chat: ChatApi, ann: Pe
     chat.agent.script = gate
     session = await chat.session(ann)
     accepted = await chat.send_async(ann, session)
-    await gate.reached.wait()
+    await gate.arrival()
     streaming = (await chat.history(ann, session))[1]
     assert problem(await delete(chat, ann, streaming)) == (409, "message-streaming")
     assert problem(await clear(chat, ann, session)) == (409, "run-active")

@@ -34,7 +34,7 @@ async def test_a_message_sent_while_a_run_is_active_waits_its_turn(chat: ChatApi
     chat.agent.next_scripts = [gate]
     session = await chat.session(ann)
     first = await chat.send_async(ann, session, "first")
-    await gate.reached.wait()
+    await gate.arrival()
     second = await chat.send_async(ann, session, "second")
     assert second["run"]["status"] == "queued"
     await asyncio.sleep(0.05)
@@ -55,7 +55,7 @@ async def test_cancelling_a_running_run_keeps_what_was_said(chat: ChatApi, ann: 
     chat.agent.next_scripts = [gate]
     session = await chat.session(ann)
     accepted = await chat.send_async(ann, session)
-    await gate.reached.wait()
+    await gate.arrival()
     await asyncio.sleep(0.02)
     assert (await cancel(chat, ann, accepted["run"]["id"])).status_code == 200
     run = await chat.run_ended(ann, accepted["run"]["id"], within=1)
@@ -72,7 +72,7 @@ async def test_cancelling_a_waiting_run_ends_it_at_once(chat: ChatApi, ann: Pers
     chat.agent.next_scripts = [gate]
     session = await chat.session(ann)
     await chat.send_async(ann, session, "first")
-    await gate.reached.wait()
+    await gate.arrival()
     waiting = await chat.send_async(ann, session, "second")
     answer = await cancel(chat, ann, waiting["run"]["id"])
     assert answer.json()["status"] == "cancelled"
@@ -88,7 +88,7 @@ async def test_cancelling_twice_is_the_same_as_once_and_too_late_is_409(chat: Ch
     chat.agent.next_scripts = [gate]
     session = await chat.session(ann)
     accepted = await chat.send_async(ann, session)
-    await gate.reached.wait()
+    await gate.arrival()
     for _ in range(2):
         assert (await cancel(chat, ann, accepted["run"]["id"])).status_code == 200
     await chat.run_ended(ann, accepted["run"]["id"])
@@ -219,7 +219,7 @@ async def test_session_status_shows_the_active_run_and_the_tokens(chat: ChatApi,
     gate = Gate()
     chat.agent.next_scripts = [gate]
     accepted = await chat.send_async(ann, session)
-    await gate.reached.wait()
+    await gate.arrival()
     await chat.send_async(ann, session)
     path = f"{API}/sessions/{session['id']}/status"
     status = (await chat.client.get(path, headers=ann.headers)).json()
@@ -247,7 +247,7 @@ async def test_a_cancel_crosses_processes_within_a_second(two: tuple[ChatApi, Ch
     one.agent.script = gate
     session = await one.session(ann)
     accepted = await one.send_async(ann, session)
-    await gate.reached.wait()
+    await gate.arrival()
     await cancel(other, ann, accepted["run"]["id"])
     run = await other.run_ended(ann, accepted["run"]["id"], within=1)
     assert run["status"] == "cancelled"

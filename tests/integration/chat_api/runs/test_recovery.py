@@ -42,7 +42,7 @@ async def test_a_run_that_had_spoken_fails_with_its_text_kept(two: tuple[ChatApi
     dying.agent.script = gate
     session = await dying.session(ann)
     run_id = (await dying.send_async(ann, session))["run"]["id"]
-    await gate.reached.wait()
+    await gate.arrival()
     await asyncio.sleep(0.05)
     await go_silent(dying)
     run = await living.run_ended(ann, run_id, within=3)
@@ -63,7 +63,7 @@ async def test_a_run_that_had_said_nothing_is_answered_by_another(two: tuple[Cha
     living.agent.script = saying("Here", " I am.")
     session = await dying.session(ann)
     run_id = (await dying.send_async(ann, session))["run"]["id"]
-    await gate.reached.wait()
+    await gate.arrival()
     await go_silent(dying)
     assert (await living.run_ended(ann, run_id, within=3))["status"] == "completed"
     history = await living.history(ann, session)
@@ -83,7 +83,7 @@ async def test_a_process_that_comes_back_late_writes_nothing(two: tuple[ChatApi,
     dying.agent.script = gate
     session = await dying.session(ann)
     run_id = (await dying.send_async(ann, session))["run"]["id"]
-    await gate.reached.wait()
+    await gate.arrival()
     await asyncio.sleep(0.05)
     await go_silent(dying)
     await living.run_ended(ann, run_id, within=3)
@@ -142,7 +142,7 @@ async def test_what_was_said_is_stored_while_the_run_goes_on(clean_database: Dat
         chat.agent.script = gate
         session = await chat.session(ann)
         await chat.send_async(ann, session)
-        await gate.reached.wait()
+        await gate.arrival()
         async with asyncio.timeout(2):
             while (await chat.history(ann, session))[1]["content"] != "Checkpoint":
                 await asyncio.sleep(0.02)
@@ -160,9 +160,9 @@ async def test_stopping_gives_an_unspoken_run_back_and_closes_a_spoken_one(
         quiet, loud = Gate(first=""), Gate(first="Half")
         stopping.agent.next_scripts = [quiet, loud]
         given_back = (await stopping.send_async(ann, silent))["run"]["id"]
-        await quiet.reached.wait()
+        await quiet.arrival()
         closed = (await stopping.send_async(ann, spoken))["run"]["id"]
-        await loud.reached.wait()
+        await loud.arrival()
         await asyncio.sleep(0.02)
     async with chat_api(clean_database.api_url, redis_url) as next_process:
         ann = Person(ann.id, ann.username, ann.headers)

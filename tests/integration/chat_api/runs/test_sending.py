@@ -184,7 +184,7 @@ async def test_deleting_the_session_ends_its_run_quietly(chat: ChatApi, ann: Per
     chat.agent.script = gate
     session = await chat.session(ann)
     accepted = await chat.send_async(ann, session)
-    await gate.reached.wait()
+    await gate.arrival()
     deleted = await chat.client.delete(f"{API}/sessions/{session['id']}", headers=ann.headers)
     assert deleted.status_code == 204
     run_id = UUID(accepted["run"]["id"])
