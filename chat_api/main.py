@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,8 +16,16 @@ from chat_api import health
 from chat_api.auth.authenticator import Authenticator
 from chat_api.auth.openapi import add_password_grant
 from chat_api.auth.router import router as api_keys_router
+from chat_api.bots.router import router as bots_router
 from chat_api.clients.agent import HttpAgent
+from chat_api.clients.collections import HttpCollections
 from chat_api.config import ApiSettings
+from chat_api.documents.intake import Intake
+from chat_api.documents.progress import DocumentWatch
+from chat_api.documents.router import UPLOAD_PATH
+from chat_api.documents.router import router as documents_router
+from chat_api.documents.schemas import DocumentGone
+from chat_api.documents.storage import open_storage
 from chat_api.kit.bound_route import API_PREFIX, mount_bound, operation_id
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database, install_store_handlers
@@ -26,23 +35,32 @@ from chat_api.messages.router import router as messages_router
 from chat_api.runs.engine import RunEngine
 from chat_api.runs.router import busy as busy_runs_router
 from chat_api.runs.router import router as runs_router
-from chat_api.runs.schemas import MessageDelta
+from chat_api.runs.schemas import MessageCitations, MessageDelta
 from chat_api.sessions.router import router as sessions_router
 from chat_api.telemetry import ProcessMetrics
 from chat_api.users.router import router as users_router
 from chat_api.users.router_auth import router as auth_router
 from shared.logging import configure_logging
 from shared.telemetry import HttpMetrics, new_registry
-from shared.web.middleware import RequestMiddleware
+from shared.web.middleware import LargeBody, RequestMiddleware
 from shared.web.openapi import add_schema, complete
 from shared.web.responses import install_problem_handlers
 from shared.web.server import serve
 
 # Routes are tried in order, so the busiest come first.
 BUSY_ROUTERS = (busy_runs_router, busy_messages_router)
-ROUTERS = (runs_router, messages_router, sessions_router, auth_router, users_router, api_keys_router)
+ROUTERS = (
+    runs_router,
+    messages_router,
+    sessions_router,
+    bots_router,
+    documents_router,
+    auth_router,
+    users_router,
+    api_keys_router,
+)
 DESCRIPTION = """
-Users, sessions, messages and runs, in PostgreSQL, over REST and server-sent events.
+Users, bots, sessions, messages and runs, in PostgreSQL, over REST and server-sent events.
 
 * Errors are problem documents (RFC 9457) with a stable `code`.
 * Lists are pages: `next_cursor` of one is `cursor` of the next.
@@ -55,6 +73,8 @@ TAGS = [
     {"name": "Sessions", "description": "Conversations and their settings."},
     {"name": "Messages", "description": "What was said, and saying more."},
     {"name": "Runs", "description": "Answers of the assistant: followed, read, cancelled."},
+    {"name": "Bots", "description": "Assistants with a prompt, a model and documents of their own."},
+    {"name": "Documents", "description": "What bots know: uploaded, watched, searched, deleted."},
     {"name": "Health", "description": "For load balancers and Prometheus."},
 ]
 
@@ -74,15 +94,26 @@ def create_app(
         state.database = await Database.open(settings)
         state.redis = RedisClients.from_settings(settings)
         state.agent = HttpAgent(settings, transport=agent_transport)
+        state.collections = HttpCollections(settings, transport=agent_transport)
+        state.storage = open_storage(settings)
+        state.intake = Intake(state.database, state.storage, state.clock)
+        state.document_watch = DocumentWatch(
+            state.database,
+            idle_seconds=settings.sse_keepalive_seconds,
+            longest_seconds=settings.document_watch_seconds,
+        )
         state.authenticator = Authenticator(settings, state.database, state.clock)
         state.runs = RunEngine(settings, state.database, state.redis, state.agent)
         state.process_metrics.watch(state.database, state.runs.executor)
         state.runs.start()
+        state.document_watch.start()
         try:
             yield
         finally:
+            await state.document_watch.close()
             await state.runs.close()
             await state.agent.close()
+            await state.collections.close()
             if state.redis is not None:
                 await state.redis.close()
             await state.database.close()
@@ -124,7 +155,12 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegi
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Idempotent-Replayed", "Retry-After"],
         )
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=HttpMetrics(registry))
+    app.add_middleware(
+        RequestMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=HttpMetrics(registry),
+        large_bodies=[LargeBody("POST", re.compile(re.escape(API_PREFIX) + UPLOAD_PATH), settings.max_upload_bytes)],
+    )
 
 
 def _document_what_routes_cannot_say(app: FastAPI) -> None:
@@ -133,7 +169,9 @@ def _document_what_routes_cannot_say(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = complete(add_password_grant(make(), token_url=f"{API_PREFIX}/auth/token"))
+            add_schema(app.openapi_schema, "DocumentGone", DocumentGone)
             add_schema(app.openapi_schema, "MessageDelta", MessageDelta)
+            add_schema(app.openapi_schema, "MessageCitations", MessageCitations)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
@@ -148,6 +186,7 @@ def run(settings: ApiSettings) -> int:
         runs: RunEngine | None = getattr(app.state, "runs", None)
         if runs is not None:
             runs.begin_drain()
+            app.state.document_watch.stop_following()
 
     came_up = serve(
         app,

@@ -1,35 +1,50 @@
 """The worker: what is due later, and what died.
 
-It answers runs whose process is gone as well as the API does, so one of them is enough. Housekeeping is
-arq's: a cron job runs in one worker only, however many there are.
+It does what the outbox holds, and answers runs whose process is gone as well as the API does, so one of them is
+enough. Housekeeping is arq's: a cron job runs in one worker only, however many there are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
 import uvloop
 from arq import cron
-from arq.connections import RedisSettings
 from arq.worker import Worker
 
 from chat_api.auth.refresh import RefreshTokens
+from chat_api.bots.purge import PurgeBot
+from chat_api.bots.service import BOT_PURGE
 from chat_api.clients.agent import HttpAgent
+from chat_api.clients.collections import Collections, HttpCollections
 from chat_api.config import ApiSettings
+from chat_api.documents.extraction.extractor import Extraction, Extractor
+from chat_api.documents.indexing import IndexDocument
+from chat_api.documents.intake import remove_orphans
+from chat_api.documents.models import INDEX_TOPIC, PURGE_TOPIC
+from chat_api.documents.purge import DocumentsOfBot, PurgeDocument
+from chat_api.documents.storage import DocumentStorage, open_storage
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database
 from chat_api.kit.idempotency import forget_answers_before
+from chat_api.kit.jobs import JobHandler, JobRunner
+from chat_api.kit.outbox import Jobs
+from chat_api.kit.queue import Relay, job_worker, keep_working, redis_settings, to_json
 from chat_api.kit.redis import RedisClients
 from chat_api.runs.engine import RunEngine
 from shared.logging import configure_logging, get_logger
-from shared.settings import SettingsError
 
 log = get_logger("worker")
 
+INDEXING_QUEUE = "colloquy:jobs"
+PURGING_QUEUE = "colloquy:purges"
+_PURGES_AT_ONCE = 2
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 
 
@@ -54,22 +69,44 @@ async def forget_expired_sign_ins(ctx: dict[Any, Any]) -> int:
     return forgotten
 
 
-def _dumps(value: dict[str, Any]) -> bytes:
-    return orjson.dumps(value, default=str)
+async def remove_orphaned_bytes(ctx: dict[Any, Any]) -> int:
+    """Delete stored bytes that no document has: of uploads that broke off between the storage and the commit."""
+    removed = await remove_orphans(ctx["database"], ctx["storage"], ctx["clock"])
+    log.info("documents.orphans_removed", objects=removed)
+    return removed
 
 
-def make_worker(settings: ApiSettings, context: dict[str, Any]) -> Worker:
+def job_runners(
+    settings: ApiSettings,
+    database: Database,
+    storage: DocumentStorage,
+    extraction: Extraction,
+    collections: Collections,
+) -> dict[str, JobRunner]:
+    """Who does what the outbox holds, by queue. What somebody wants gone does not wait behind a thousand uploads."""
+    jobs = Jobs(database)
+    indexing = {INDEX_TOPIC: IndexDocument(database, storage, extraction, collections, settings)}
+    purging: dict[str, JobHandler] = {
+        PURGE_TOPIC: PurgeDocument(database, storage, collections),
+        BOT_PURGE: PurgeBot(database, collections, DocumentsOfBot(database, storage)),
+    }
+    return {
+        INDEXING_QUEUE: JobRunner(jobs, indexing, settings, slots=settings.max_concurrent_jobs),
+        PURGING_QUEUE: JobRunner(jobs, purging, settings, slots=_PURGES_AT_ONCE),
+    }
+
+
+def maintenance_worker(settings: ApiSettings, context: dict[str, Any]) -> Worker:
     """arq with JSON instead of pickle, and no results kept: they are in PostgreSQL."""
-    if settings.redis_url is None:
-        raise SettingsError("COLLOQUY_REDIS_URL is not set, and the worker's queue lives there.")
     return Worker(
         cron_jobs=[
             cron(forget_old_answers, minute=17, second=0, unique=True),
             cron(forget_expired_sign_ins, minute=37, second=0, unique=True),
+            cron(remove_orphaned_bytes, minute=47, second=0, unique=True),
         ],
-        redis_settings=RedisSettings.from_dsn(settings.redis_url.get_secret_value()),
+        redis_settings=redis_settings(settings),
         ctx=context,
-        job_serializer=_dumps,
+        job_serializer=to_json,
         job_deserializer=orjson.loads,
         keep_result=0,
         handle_signals=False,
@@ -86,18 +123,36 @@ async def _work(settings: ApiSettings) -> None:
     database = await Database.open(settings)
     redis = RedisClients.from_settings(settings)
     agent = HttpAgent(settings)
+    collections = HttpCollections(settings)
+    storage = open_storage(settings)
+    extractor = Extractor(
+        seconds=settings.extraction_seconds,
+        memory_mb=settings.extraction_memory_mb,
+        max_characters=settings.max_document_characters,
+        # Two: one file that takes all the time it may should not hold up the next.
+        children=2,
+    )
     engine = RunEngine(settings, database, redis, agent)
     engine.start()
-    queue = asyncio.create_task(
-        _keep_queue(settings, {"database": database, "settings": settings, "clock": SystemClock()})
-    )
+    jobs = Jobs(database)
+    runners = job_runners(settings, database, storage, extractor, collections)
+    context = {"database": database, "settings": settings, "clock": SystemClock(), "storage": storage}
+    loops = [asyncio.create_task(keep_working(partial(maintenance_worker, settings, context)))]
+    for queue_name, runner in runners.items():
+        loops.append(asyncio.create_task(keep_working(partial(job_worker, settings, queue_name, runner))))
+        loops.append(asyncio.create_task(Relay(jobs, settings, queue_name, runner.topics).run()))
     log.info("worker.started")
     try:
         await stop.wait()
     finally:
-        await engine.close()
-        queue.cancel()
-        await asyncio.gather(queue, return_exceptions=True)
+        # Half of the time is for runs and jobs to end by themselves.
+        seconds = settings.shutdown_seconds / 2
+        await asyncio.gather(engine.close(), *(runner.stop(seconds) for runner in runners.values()))
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await extractor.aclose()
+        await collections.close()
         await agent.close()
         if redis is not None:
             await redis.close()
@@ -105,25 +160,11 @@ async def _work(settings: ApiSettings) -> None:
         log.info("worker.stopped")
 
 
-async def _keep_queue(settings: ApiSettings, context: dict[str, Any]) -> None:
-    """Run arq for ever. It gives up when Redis goes away, so it is started again until Redis is back."""
-    while True:
-        worker = make_worker(settings, context)
-        try:
-            await worker.async_run()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - arq lets whatever its connection raised through
-            log.warning("worker.queue_lost", error=type(error).__name__)
-        finally:
-            await worker.close()
-        await asyncio.sleep(1)
-
-
 def run(settings: ApiSettings) -> int:
     """Work until SIGTERM or SIGINT. Returns the exit code."""
     configure_logging(settings.log_level, service="worker")
-    if settings.redis_url is None:
-        raise SettingsError("COLLOQUY_REDIS_URL is not set, and the worker's queue lives there.")
+    # arq tells of each job twice, and we once.
+    logging.getLogger("arq").setLevel(logging.WARNING)
+    redis_settings(settings)  # raises where there are none, before anything is opened
     uvloop.run(_work(settings))
     return 0

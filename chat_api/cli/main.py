@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 
@@ -153,6 +154,57 @@ def openapi(service: str, output: Path | None) -> None:
         click.echo(document, nl=False)
     else:
         output.write_text(document, encoding="utf-8")
+
+
+@colloquy.group()
+def documents() -> None:
+    """What bots answer from."""
+
+
+@documents.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--bot", required=True, type=click.UUID, help="Id of a bot of yours.")
+@click.option("--api-url", help="Address of the chat API (default: from the settings).")
+@click.option(
+    "--api-key",
+    envvar="COLLOQUY_API_KEY",
+    show_envvar=True,
+    prompt="API key",
+    hide_input=True,
+    help="An API key with the scope `chat:write`, or an access token.",
+)
+def ingest(folder: Path, bot: UUID, api_url: str | None, api_key: str) -> None:
+    """Upload what can be read below DIR, and wait until it is indexed. What is there already stays as it is."""
+    from chat_api.cli.ingest import CannotIngest
+    from chat_api.cli.ingest import ingest as ingest_folder
+    from shared.settings import CommonSettings
+
+    settings = CommonSettings.load()
+    try:
+        all_ready = ingest_folder(folder, str(bot), (api_url or settings.chat_api_base_url).rstrip("/"), api_key)
+    except CannotIngest as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(0 if all_ready else 1)
+
+
+@colloquy.group()
+def embeddings() -> None:
+    """The vectors of passages."""
+
+
+@embeddings.command()
+def regenerate() -> None:
+    """Embed every passage again with the model that the agent is set to. May be stopped, and goes on when run again."""
+    settings = _settings()
+    from chat_api.cli.regenerate import CannotRegenerate
+    from chat_api.cli.regenerate import regenerate as regenerate_embeddings
+    from shared.logging import configure_logging
+
+    configure_logging("error", service="cli")
+    try:
+        regenerate_embeddings(settings)
+    except CannotRegenerate as error:
+        raise click.ClickException(str(error)) from None
 
 
 @colloquy.group()
