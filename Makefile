@@ -12,10 +12,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help setup run test test-fast lint types imports format format-check migrate bench bench-short \
-	bench-large bench-test faults faults-short check lock lock-check openapi clean
+	bench-knowledge bench-large bench-test faults faults-short check lock lock-check openapi clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Bring uv if it is missing, and make .venv what the lock says (nothing to do: 0.1 s)
 	@deploy/setup.sh
@@ -53,6 +53,9 @@ bench: setup ## Our figures beside the limits measured next to them
 
 bench-short: setup ## See that every benchmark runs; the figures mean little
 	@python -m benchmarks --short
+
+bench-knowledge: setup ## Ingest, search among 100,000 passages, injected documents (15 minutes)
+	@python -m benchmarks.ingest && python -m benchmarks.search && python -m benchmarks.injections
 
 bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minutes, 6 GB of disk)
 	@python -m benchmarks.large

@@ -123,6 +123,16 @@ class Stack:
         }
         return self._service("agent", [sys.executable, "-m", "agent_service"], "COLLOQUY_AGENT_PORT", variables)
 
+    def local_agent(self) -> Server:
+        """The agent service as it comes: the local embedder, and the local chat model."""
+        variables = self._variables(self.urls)
+        return self._service("agent", [sys.executable, "-m", "agent_service"], "COLLOQUY_AGENT_PORT", variables)
+
+    def worker(self, urls: DatabaseUrls | None = None, *, agent_port: int) -> int:
+        """The worker, as in production; its process id. It has no port: what it does shows in the database."""
+        variables = self._variables(urls or self.urls) | {"COLLOQUY_AGENT_PORT": str(agent_port)}
+        return self._spawn("worker", [sys.executable, "-m", "chat_api", "worker"], plain_environment(**variables)).pid
+
     def model(self) -> Server:
         """The scripted model server."""
         return self.serve("model", [sys.executable, "-m", "tests.fakes.scripted_model"], path="/v1/models")
@@ -148,15 +158,21 @@ class Stack:
         return self._start(name, argv, port, "/health/ready", environment)
 
     def _start(self, name: str, argv: Sequence[str], port: int, path: str, environment: Mapping[str, str]) -> Server:
-        log_path = self.folder / "logs" / f"{name}-{port}.log"
-        log = open_log(log_path)
+        process = self._spawn(f"{name}-{port}", argv, environment)
+        _wait_until_ready(process, port, path, self._log_path(f"{name}-{port}"))
+        return Server(process.pid, port)
+
+    def _spawn(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        log = open_log(self._log_path(name))
         try:
             process = processes.spawn(argv, env=environment, output=log)
         finally:
             os.close(log)
         self._exits.callback(processes.stop, process, [(signal.SIGTERM, 10.0)])
-        _wait_until_ready(process, port, path, log_path)
-        return Server(process.pid, port)
+        return process
+
+    def _log_path(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, log_path: Path) -> None:
