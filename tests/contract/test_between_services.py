@@ -25,6 +25,7 @@ from shared.contracts.chat import (
     ChatMessage,
     ChatRequest,
     ChatRole,
+    CitationsEvent,
     DeltaEvent,
     DoneEvent,
     ErrorEvent,
@@ -34,6 +35,7 @@ from shared.contracts.chat import (
     UsageEvent,
 )
 from shared.contracts.introspection import KeyIntrospection
+from shared.contracts.knowledge import CitationData
 from shared.problems import Problem, ProblemDocument
 from shared.security import ServiceName, service_signer
 from shared.settings import Environment
@@ -52,6 +54,24 @@ DONE_DATA = (
     '"time_to_first_token_ms":240}'
 )
 SILENT = DONE.model_copy(update={"finish_reason": FinishReason.CONTENT_FILTER, "time_to_first_token_ms": None})
+CITATIONS = CitationsEvent(
+    citations=[
+        CitationData(
+            index=2,
+            document_id=uuid.UUID("0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"),
+            document_name="harbour.md",
+            chunk_id=uuid.UUID("0198f3a2-d11c-7a52-9b6c-0f4e5d6c7b8a"),
+            page=None,
+            score=0.5,
+            snippet="It closes at ten.",
+        )
+    ]
+)
+CITATIONS_DATA = (
+    '{"type":"citations","citations":[{"index":2,"document_id":"0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f",'
+    '"document_name":"harbour.md","chunk_id":"0198f3a2-d11c-7a52-9b6c-0f4e5d6c7b8a","page":null,"score":0.5,'
+    '"snippet":"It closes at ten."}]}'
+)
 USAGE = UsageEvent(usage=Usage(prompt_tokens=21, completion_tokens=5, total_tokens=26))
 REFUSED = ErrorEvent(
     problem=ProblemDocument(title="T", status=429, detail="Später.", code="model-rate-limited", request_id="r1"),
@@ -70,6 +90,11 @@ EXAMPLES: dict[str, list[tuple[ChatEvent, str]]] = {
     "a turn": [
         (DeltaEvent(text="An exchange of words."), '{"type":"delta","text":"An exchange of words."}'),
         (USAGE, '{"type":"usage","usage":{"prompt_tokens":21,"completion_tokens":5,"total_tokens":26}}'),
+        (DONE, DONE_DATA),
+    ],
+    "a turn that stands on documents": [
+        (DeltaEvent(text="At ten [2]."), '{"type":"delta","text":"At ten [2]."}'),
+        (CITATIONS, CITATIONS_DATA),
         (DONE, DONE_DATA),
     ],
     "a turn without a word": [(SILENT, SILENT_DATA)],
@@ -99,7 +124,7 @@ class ScriptedTurns(TurnRunner):
     def stop(self) -> None:
         return None
 
-    async def run(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+    async def run(self, request: ChatRequest, *, owner_id: uuid.UUID | None = None) -> AsyncGenerator[ChatEvent]:
         self.requests.append(request)
         for event in self._events:
             yield event
@@ -177,6 +202,8 @@ async def test_the_two_together(name: str) -> None:
             "model": {"provider": "local", "name": "smollm2", "temperature": 0.5, "max_tokens": 10},
             "system_prompt": AWKWARD,
             "messages": [{"role": "user", "content": AWKWARD, "name": "ann"}, {"role": "assistant", "content": ""}],
+            "collections": [str(uuid.uuid4())],
+            "retrieval": {"top_k": 3, "mode": "text", "min_score": 0.25, "exclude_documents": [str(uuid.uuid4())]},
             "user": {"id": str(uuid.uuid4())},
         }
     )

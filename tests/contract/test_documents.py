@@ -17,10 +17,19 @@ from pydantic import BaseModel
 
 from chat_api.kit.models import new_id
 from chat_api.messages.schemas import MessageRead, MessageWindow
-from chat_api.runs.schemas import RUN_EXAMPLE, Accepted, Exchanged, MessageDelta, RunRead, SessionActivity
+from chat_api.runs.schemas import (
+    RUN_EXAMPLE,
+    Accepted,
+    Exchanged,
+    MessageCitations,
+    MessageDelta,
+    RunRead,
+    SessionActivity,
+)
+from shared.contracts.knowledge import CitationData
 from shared.problems import ProblemDocument
 from tests.factories.chat import API, ChatApi, Person, chat_api, parse_events
-from tests.fakes.agent import Gate, failing
+from tests.fakes.agent import Gate, citing, failing
 from tests.stores import Database
 
 Json = dict[str, Any]
@@ -30,6 +39,7 @@ EVENT_MODELS: dict[str, type[BaseModel]] = {
     "message.created": MessageRead,
     "message.updated": MessageRead,
     "message.delta": MessageDelta,
+    "message.citations": MessageCitations,
     "run.started": RunRead,
     "run.completed": RunRead,
     "run.failed": RunRead,
@@ -127,7 +137,7 @@ async def test_a_run_from_its_first_word_to_its_cancellation(chat: ChatApi, ann:
 
     sent = await chat.send(ann, session, headers={"Prefer": "respond-async"})
     accepted = assert_is(Accepted, sent.content)
-    await gate.reached.wait()
+    await gate.arrival()
     waiting = assert_is(Accepted, (await chat.send(ann, session, headers={"Prefer": "respond-async"})).content)
 
     assert waiting["run"]["status"] == "queued"
@@ -225,10 +235,23 @@ async def test_the_events_of_a_stream(chat: ChatApi, ann: Person) -> None:
     failed = parse_events((await chat.send(ann, session, headers={"Accept": "text/event-stream"})).content)
     run_id = said[-1].data["id"]
     resumed = await chat.events(ann, run_id, after=len(said) - 2)
+    bot = await chat.bot(ann)
+    cited = CitationData(
+        index=1,
+        document_id=await chat.document_row(bot),
+        document_name="Ü",
+        chunk_id=new_id(),
+        page=None,
+        score=1,
+        snippet="…",
+    )
+    chat.agent.script = citing(cited)
+    grounded = await chat.stream(ann, await chat.session(ann, bot_id=bot["id"]))
 
-    for event in (*said, *failed, *resumed):
+    for event in (*said, *failed, *resumed, *grounded):
         assert_is(EVENT_MODELS[event.type], json.dumps(event.data))
-    assert {event.type for event in (*said, *failed)} == set(EVENT_MODELS) - {"run.cancelled"}
+    assert {event.type for event in (*said, *failed, *grounded)} == set(EVENT_MODELS) - {"run.cancelled"}
+    assert grounded[-2].data["citations"] == [cited.model_dump(mode="json")]
 
 
 async def test_the_snapshot_of_a_run_whose_stream_is_gone(clean_database: Database) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -89,16 +89,21 @@ class Person:
         session = self._post("/sessions", json={"title": "Generated"})
         said = self._post(f"/sessions/{session['id']}/messages", json={"content": "Hello"})
         key = self._post("/api-keys", json={"name": "generated", "scopes": ["chat:read"]})
+        bot = self._post("/bots", json={"name": "Generated"})
+        document = self._post(f"/bots/{bot['id']}/documents/text", json={"name": "a.md", "text": "Generated"})
         return {
             "session_id": session["id"],
             "message_id": said["message"]["id"],
             "run_id": said["run"]["id"],
             "key_id": key["id"],
+            "bot_id": bot["id"],
+            "user_id": session["owner_id"],
+            "document_id": document["id"],
         }
 
     def _post(self, path: str, **sent: Any) -> Json:
         answer = self._client.post(f"{API}{path}", **sent)
-        assert answer.status_code in (200, 201), answer.text
+        assert answer.status_code in (200, 201, 202), answer.text
         body: Json = answer.json()
         return body
 
@@ -113,7 +118,13 @@ async def quick_passwords() -> RecordingHasher:
 @pytest.fixture(scope="module")
 def chat_address(store_client: StoreClient, worker_number: int) -> Iterator[str]:
     database = store_client.database(f"schemathesis_gw{worker_number}")
-    loaded = ApiSettings(environment=Environment.TEST, database_url=SecretStr(database.api_url), redis_url=None)
+    loaded = ApiSettings(
+        environment=Environment.TEST,
+        database_url=SecretStr(database.api_url),
+        redis_url=None,
+        # Each generated call reads its stream to the end.
+        document_watch_seconds=0.05,
+    )
     app = chat_api.main.create_app(loaded, agent_transport=ScriptedAgent())
     app.dependency_overrides[get_passwords] = quick_passwords
     with served(app) as address:
@@ -121,11 +132,14 @@ def chat_address(store_client: StoreClient, worker_number: int) -> Iterator[str]
 
 
 def parts(settings: AgentSettings) -> Parts:
-    return replace(assemble(settings), embedder=QuickEmbedder())
+    return assemble(settings, QuickEmbedder())
 
 
 @pytest.fixture(scope="module")
-def agent_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def agent_address(
+    tmp_path_factory: pytest.TempPathFactory, store_client: StoreClient, worker_number: int
+) -> Iterator[str]:
+    database = store_client.database(f"schemathesis_gw{worker_number}")
     with ScriptedModelServer() as model:
         folder = tmp_path_factory.mktemp("agent")
         loaded = AgentSettings(
@@ -139,6 +153,7 @@ def agent_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             google_api_key="a key",
             google_gemini_base_url=model.gemini_url,
             model_retry_base_seconds=0.01,
+            agent_database_url=SecretStr(database.agent_url),
         )
         with served(agent_service.main.create_app(loaded, parts)) as address:
             yield address
@@ -212,7 +227,7 @@ def test_the_agent_answers_as_it_says(agent_document: Json, agent_address: str, 
     signer = service_signer(DEVELOPMENT_SERVICE_KEY, issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE)
     explorer = Explorer(agent_document, agent_address, mode, {"Authorization": f"Bearer {signer.mint('chat_api')}"})
 
-    failures = explorer.explore(dict)
+    failures = explorer.explore(lambda: {"collection_id": str(uuid4()), "document_id": str(uuid4())})
 
     assert not failures, "\n\n".join(failures)
     assert explorer.calls >= EXAMPLES

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 
 JSON_BODY = "application/json"
 FORM_BODY = "application/x-www-form-urlencoded"
+MULTIPART_BODY = "multipart/form-data"
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -100,11 +101,21 @@ class Operation:
         params: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """As the document says, with its own example for a body."""
+        return await client.request(self.method, self.url(values), headers=headers, params=params, **self.sent_body())
+
+    def sent_body(self) -> dict[str, Any]:
+        """The documented example of the body, as httpx takes it."""
         body = self.body_example()
-        sent: dict[str, Any] = {"data": body} if self.body_type == FORM_BODY else {"json": body}
-        if body is None:
-            sent = {}
-        return await client.request(self.method, self.url(values), headers=headers, params=params, **sent)
+        match self.body_type:
+            case None:
+                return {}
+            case kind if kind == FORM_BODY:
+                return {"data": body}
+            case kind if kind == MULTIPART_BODY:
+                named = ((name, text) for name, texts in body.items() for text in texts)
+                return {"files": [(name, (f"{at}.md", text.encode())) for at, (name, text) in enumerate(named)]}
+            case _:
+                return {"json": body}
 
 
 def operations_of(document: Json) -> list[Operation]:

@@ -258,7 +258,11 @@ class Cluster:
         self._supervisor.add(self.postgres)
         urls = database.prepare(self._postgres, self._credentials)
         for environment in (self._environment, self._environment_of_b):
-            environment |= {"COLLOQUY_REDIS_URL": self._valkey.url(), "COLLOQUY_DATABASE_URL": urls.api}
+            environment |= {
+                "COLLOQUY_REDIS_URL": self._valkey.url(),
+                "COLLOQUY_DATABASE_URL": urls.api,
+                "COLLOQUY_AGENT_DATABASE_URL": urls.agent,
+            }
         upgrade(urls.owner)
         services = (self.model, self.agent, self.api_a, self.api_b, self.worker)
         self._supervisor.add(*services)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from tests.stores import Database
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-SECONDS = 15
+SECONDS = 40
 
 _TESTED = re.compile(r"<!-- tested: ([a-z-]+) -->\n```sh\n(.*?)```", re.DOTALL)
 _FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
@@ -47,6 +50,7 @@ def address(clean_database: Database, redis_url: str, tmp_path: Path) -> Iterato
             _env_file=None,
             environment=Environment.TEST,
             data_dir=tmp_path,
+            agent_database_url=SecretStr(clean_database.agent_url),
             default_provider="openai",
             openai_api_key="nobody-checks-this-one",
             openai_base_url=model.openai_url,
@@ -60,8 +64,34 @@ def address(clean_database: Database, redis_url: str, tmp_path: Path) -> Iterato
                 redis_url=SecretStr(redis_url),
                 agent_url=agent_url,
             )
-            with served(create_chat_api(settings)) as chat_api_url:
+            with served(create_chat_api(settings)) as chat_api_url, _worker(settings):
                 yield chat_api_url
+
+
+@contextlib.contextmanager
+def _worker(settings: ApiSettings) -> Iterator[None]:
+    """The worker in a process of its own, as everywhere."""
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    variables = {
+        "COLLOQUY_ENVIRONMENT": "test",
+        "COLLOQUY_DATA_DIR": str(settings.data_dir),
+        "COLLOQUY_DATABASE_URL": settings.database_url.get_secret_value(),
+        "COLLOQUY_REDIS_URL": settings.redis_url.get_secret_value(),
+        "COLLOQUY_AGENT_URL": settings.agent_base_url,
+        "PYTHONPATH": str(ROOT),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "chat_api", "worker"],
+        env={**os.environ, **variables},
+        cwd=settings.data_dir,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        try:
+            yield
+        finally:
+            worker.terminate()
 
 
 def test_every_curl_command_of_the_readme_is_tried() -> None:
@@ -97,6 +127,14 @@ def test_the_first_conversation(address: str) -> None:
 
     window = json.loads(said["history"])
     assert [message["seq"] for message in window["items"]] == list(range(1, 9))
+
+    watched = [json.loads(line[6:]) for line in said["watch"].splitlines() if line.startswith("data: ")]
+    assert watched[-1]["status"] == "ready"
+    found = json.loads(said["search"])["passages"]
+    assert "twelve crowns" in found[0]["text"]
+    [cited] = json.loads(said["ask"])["reply"]["citations"]
+    assert cited["document_name"] == "harbour.md"
+    assert cited["chunk_id"] == found[0]["chunk_id"]
 
 
 def _reply(events: list[Event]) -> str:
@@ -171,12 +209,14 @@ def test_what_is_named_is_there(document: Path) -> None:
 
 
 def _settings() -> set[Any]:
-    """Every variable there is: settings, what roles.sql reads, and how thorough a test run is."""
+    """Every variable there is: settings, what commands and roles.sql read, and how thorough a test run is."""
+    commands = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "chat_api" / "cli").glob("*.py"))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     roles = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
     stores = (ROOT / "tests" / "stores.py").read_text(encoding="utf-8")
     return (
         set(re.findall(r"^# ?([A-Z_]+)=", example, re.MULTILINE))
+        | set(re.findall(r'envvar="([A-Z_]+)"', commands))
         | set(re.findall(r"getenv \w+ ([A-Z_]+)", roles))
         | set(re.findall(r'"(COLLOQUY_[A-Z_]+)"', stores))
     )
