@@ -16,6 +16,8 @@ from shared.problems import ProblemDocument
 from shared.schema import WriteSchema
 
 MAX_TOP_K = 200
+MAX_EXCLUDED = 1_000
+"""Documents that a search can be told to leave out. They wait to be removed for seconds: hardly ever are there more."""
 MAX_VERSION = 2**53 - 1
 """What any JSON reader keeps exact."""
 
@@ -98,7 +100,7 @@ class RetrievalOptions(WriteSchema):
     top_k: int = Field(default=5, ge=1, le=MAX_TOP_K, strict=True)
     min_score: float = Field(default=0.0, ge=0, le=1, strict=True)
     exclude_documents: list[UUID] = Field(
-        default_factory=list, max_length=1_000, description="Documents that are being deleted."
+        default_factory=list, max_length=MAX_EXCLUDED, description="Documents that are being deleted."
     )
 
 
