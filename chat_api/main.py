@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from chat_api.documents.progress import DocumentWatch
 from chat_api.documents.router import UPLOAD_PATH
 from chat_api.documents.router import router as documents_router
 from chat_api.documents.schemas import DocumentGone
+from chat_api.documents.scratch import remove_abandoned
 from chat_api.documents.storage import open_storage
 from chat_api.kit.bound_route import API_PREFIX, mount_bound, operation_id
 from chat_api.kit.clock import Clock, SystemClock
@@ -90,6 +92,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(remove_abandoned)
         state = app.state
         state.database = await Database.open(settings)
         state.redis = RedisClients.from_settings(settings)

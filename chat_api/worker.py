@@ -29,6 +29,7 @@ from chat_api.documents.indexing import IndexDocument
 from chat_api.documents.intake import remove_orphans
 from chat_api.documents.models import INDEX_TOPIC, PURGE_TOPIC
 from chat_api.documents.purge import DocumentsOfBot, PurgeDocument
+from chat_api.documents.scratch import remove_abandoned
 from chat_api.documents.storage import DocumentStorage, open_storage
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database
@@ -120,6 +121,7 @@ async def _work(settings: ApiSettings) -> None:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    await asyncio.to_thread(remove_abandoned)
     database = await Database.open(settings)
     redis = RedisClients.from_settings(settings)
     agent = HttpAgent(settings)

@@ -7,12 +7,8 @@ before, and changes its passages in one step. What is committed here is fenced b
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
+from contextlib import aclosing
 from typing import assert_never
 
 from chat_api.clients.collections import Collections
@@ -22,6 +18,7 @@ from chat_api.documents.errors import StorageUnavailable
 from chat_api.documents.extraction.document_format import DocumentFormat
 from chat_api.documents.extraction.extractor import Extraction, ExtractionUnavailable
 from chat_api.documents.job_repository import DocumentJobRepository, WantedDocument
+from chat_api.documents.scratch import scratch_folder
 from chat_api.documents.storage import DocumentStorage
 from chat_api.kit.db import Database
 from chat_api.kit.jobs import Postponed
@@ -119,7 +116,7 @@ class IndexDocument:
         raise Postponed(AgentBrokeOff())
 
     async def _blocks(self, document: WantedDocument) -> list[Block]:
-        async with _folder() as folder:
+        async with scratch_folder() as folder:
             path = folder / "document"
             try:
                 await self._storage.download(document.storage_key, path)
@@ -198,12 +195,3 @@ def _refused(refusal: AgentRefused, retry_after: int | None = None) -> Postponed
     if retry_after is not None or may_pass:
         return Postponed(refusal, after=retry_after or 0)
     return refusal
-
-
-@asynccontextmanager
-async def _folder() -> AsyncIterator[Path]:
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="colloquy-index-"))
-    try:
-        yield folder
-    finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))

@@ -43,8 +43,9 @@ from chat_api.documents.schemas import (
     UploadFingerprint,
     UploadRead,
 )
+from chat_api.documents.scratch import scratch_folder
 from chat_api.documents.service import DocumentService
-from chat_api.documents.upload import MAX_FILES, ReceivedFile, UploadReader, upload_folder
+from chat_api.documents.upload import MAX_FILES, ReceivedFile, UploadReader
 from chat_api.kit.clock import Clock
 from chat_api.kit.db import Database, Statements
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
@@ -129,7 +130,7 @@ async def upload_documents(
     async with database.unit() as db:
         # Before a byte is read. No connection is held while they come; it is asked again when they are stored.
         await BotService(db, clock).owned(bot_id, actor.user_id, lock=False)
-    async with upload_folder() as folder:
+    async with scratch_folder() as folder:
         reader = UploadReader(folder, max_bytes=settings.max_document_bytes)
         files = await reader.form(request.headers.get("content-type"), _body(request))
         return await _accept(request, intake, clock, bot_id, actor.user_id, files, key, UploadRead.of_all)
@@ -156,7 +157,7 @@ async def create_text_document(
     """The same as uploading one file that holds the text."""
     async with database.unit() as db:
         await BotService(db, clock).owned(bot_id, actor.user_id, lock=False)
-    async with upload_folder() as folder:
+    async with scratch_folder() as folder:
         reader = UploadReader(folder, max_bytes=settings.max_document_bytes)
         files = await reader.text(body.name, body.text)
         return await _accept(request, intake, clock, bot_id, actor.user_id, files, key, _only)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -46,16 +43,6 @@ class ReceivedFile:
     size: int
     sha256: bytes
     content_type: str
-
-
-@asynccontextmanager
-async def upload_folder() -> AsyncIterator[Path]:
-    """A folder that is gone afterwards, whatever happened."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="colloquy-upload-"))
-    try:
-        yield folder
-    finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
 
 class UploadReader:

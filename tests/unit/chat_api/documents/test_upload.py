@@ -10,7 +10,8 @@ import pytest
 
 from chat_api.documents.errors import DocumentTooLarge, InvalidUpload, UnsupportedUpload
 from chat_api.documents.extraction.errors import EmptyDocument, UnsupportedDocument
-from chat_api.documents.upload import ReceivedFile, UploadReader, upload_folder
+from chat_api.documents.scratch import scratch_folder
+from chat_api.documents.upload import ReceivedFile, UploadReader
 from shared.problems import MalformedRequest, Problem
 
 LIMIT = 1_000
@@ -180,7 +181,7 @@ async def test_the_folder_of_an_upload_goes_with_it() -> None:
     folders: list[Path] = []
 
     async def fail() -> None:
-        async with upload_folder() as folder:
+        async with scratch_folder() as folder:
             (folder / "0").write_bytes(b"x")
             folders.append(folder)
             raise InvalidUpload
