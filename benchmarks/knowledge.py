@@ -18,7 +18,7 @@ from benchmarks.stack import Server, Stack
 _FILES_A_REQUEST = 40
 _SEARCHES_AT_ONCE = 2
 _POLL_SECONDS = 0.25
-_STATUSES = "SELECT status, count(*) AS number FROM chat.documents WHERE bot_id = $1 GROUP BY status"
+_STATUSES = "SELECT status, count(*) AS number FROM chat.documents WHERE id = ANY($1::uuid[]) GROUP BY status"
 _FAILURES = "SELECT name, error ->> 'detail' AS detail FROM chat.documents WHERE bot_id = $1 AND status = 'failed'"
 
 
@@ -49,7 +49,7 @@ class Bot:
                     await asyncio.sleep(_POLL_SECONDS)
                     if uploading.done():
                         uploading.result()
-                    now = await self._ready()
+                    now = await self._ready(ids)
                     bar.update(now - ready)
                     ready = now
             finally:
@@ -67,8 +67,10 @@ class Bot:
                 raise IngestFailed(f"upload: {answer.status_code} {answer.text[:500]}")
             ids.update(zip(some, (item["id"] for item in answer.json()["items"]), strict=True))
 
-    async def _ready(self) -> int:
-        counts = {row["status"]: row["number"] for row in await self._connection.fetch(_STATUSES, self.id)}
+    async def _ready(self, ids: Mapping[str, str]) -> int:
+        """How many of these documents are."""
+        rows = await self._connection.fetch(_STATUSES, list(set(ids.values())))
+        counts = {row["status"]: row["number"] for row in rows}
         if counts.get("failed"):
             failed = await self._connection.fetch(_FAILURES, self.id)
             raise IngestFailed("; ".join(f"{row['name']}: {row['detail']}" for row in failed[:5]))

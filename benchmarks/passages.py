@@ -6,7 +6,6 @@ a little noise. To embed so many texts would take an hour. They are published th
 
 from __future__ import annotations
 
-import asyncio
 import random
 from array import array
 from collections.abc import Sequence
@@ -47,8 +46,6 @@ class Sentences:
 class Query:
     text: str
     vector: Vector
-    milliseconds: float
-    """What embedding it took."""
 
 
 def sentences(count: int, seed: str) -> tuple[list[str], list[str]]:
@@ -78,19 +75,13 @@ async def embedded(texts: Sequence[str]) -> Sentences:
 
 
 async def asked(texts: Sequence[str]) -> list[Query]:
-    """Each query as the agent would embed it, alone, and how long that takes."""
-    loop = asyncio.get_running_loop()
+    """Each query as the agent would embed it."""
     embedder = LocalEmbedder()
-    queries = []
     try:
-        await embedder.embed(texts[:1], EmbeddingPurpose.QUERY)
-        for text in texts:
-            started = loop.time()
-            vector = (await embedder.embed([text], EmbeddingPurpose.QUERY)).vectors[0]
-            queries.append(Query(text, vector, (loop.time() - started) * 1000))
+        vectors = (await embedder.embed(texts, EmbeddingPurpose.QUERY)).vectors
+        return [Query(text, vector) for text, vector in zip(texts, vectors, strict=True)]
     finally:
         await embedder.aclose()
-    return queries
 
 
 class Loader:

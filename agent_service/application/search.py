@@ -54,7 +54,6 @@ class Searches:
             collections = [collection for collection in known if collection.chunk_count]
             if not collections:
                 return []
-            question.ask()
             found = await question.answer(self._index, collections)
             passages = await self._index.passages(_by_collection(found))
             if len(passages) < len(found):
@@ -67,14 +66,13 @@ class Searches:
 
 
 class _Question:
-    """One search, in as many collections as it names. Its query is embedded once, while it is entered."""
+    """One search, in as many collections as it names. Its query is embedded once, from when it is entered."""
 
     def __init__(self, request: SearchRequest, embedder: Embedder, guard: EmbeddingModelGuard) -> None:
         self._request = request
         self._depth = max(DEPTH, request.top_k)
         self._embedder = embedder
         self._guard = guard
-        self._is_asked = asyncio.Event()
         self._turns = asyncio.Semaphore(_AT_A_TIME)
         self._embedding: asyncio.Task[QueryVector | None] | None = None
 
@@ -88,10 +86,6 @@ class _Question:
     ) -> None:
         if self._embedding is not None:
             await _end(self._embedding)
-
-    def ask(self) -> None:
-        """There is something to look through: the embedder may begin."""
-        self._is_asked.set()
 
     async def answer(self, index: PassageIndex, collections: Sequence[Collection]) -> list[_Found]:
         """The best passages of all of the collections, the best first."""
@@ -163,12 +157,11 @@ class _Question:
         return {"limit": self._depth, "exclude": self._request.exclude_documents}
 
     async def _embed(self) -> QueryVector | None:
-        model_id = await self._guard.for_searching()
-        if model_id is None:
-            return None
-        await self._is_asked.wait()
-        embeddings = await self._embedder.embed([self._request.query], EmbeddingPurpose.QUERY)
-        return QueryVector(model_id, embeddings.vectors[0])
+        # Nobody waits for the guard: what takes longest begins first, and is seldom for nothing.
+        model_id, embeddings = await _together(
+            self._guard.for_searching(), self._embedder.embed([self._request.query], EmbeddingPurpose.QUERY)
+        )
+        return None if model_id is None else QueryVector(model_id, embeddings.vectors[0])
 
     async def _vector(self) -> QueryVector | None:
         """None for an index without vectors."""
