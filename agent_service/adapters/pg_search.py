@@ -22,7 +22,7 @@ from shared.contracts.knowledge import MAX_TOP_K
 
 _COUNT_SECONDS = 60.0
 
-_SAMPLE = 100
+_SAMPLE = 200
 _SAMPLES = 256
 _SAMPLE_SECONDS = 600.0
 

@@ -139,7 +139,7 @@ def parts(settings: AgentSettings) -> Parts:
 def agent_address(
     tmp_path_factory: pytest.TempPathFactory, store_client: StoreClient, worker_number: int
 ) -> Iterator[str]:
-    database = store_client.database(f"schemathesis_gw{worker_number}")
+    database = store_client.database(f"schemathesis_agent_gw{worker_number}")
     with ScriptedModelServer() as model:
         folder = tmp_path_factory.mktemp("agent")
         loaded = AgentSettings(
