@@ -200,7 +200,7 @@ def regenerate() -> None:
     from chat_api.cli.regenerate import regenerate as regenerate_embeddings
     from shared.logging import configure_logging
 
-    configure_logging("error", service="cli")
+    configure_logging("error", service="cli", is_final=False)
     try:
         regenerate_embeddings(settings)
     except CannotRegenerate as error:
@@ -225,7 +225,7 @@ def create_admin(email: str, username: str, password: str) -> None:
     from chat_api.users.accounts import create_admin as create
     from shared.logging import configure_logging
 
-    configure_logging("error", service="cli")  # the person at the terminal gets a line, not an event
+    configure_logging("error", service="cli", is_final=False)  # the person at the terminal gets a line, not an event
 
     run_against_database(create(settings, email, username, password))
     click.echo(f"{username} may administer now")
