@@ -14,7 +14,6 @@ from chat_api.kit.db import Database
 from chat_api.kit.jobs import Postponed
 from chat_api.kit.outbox import Job, LeaseLost, hold, settle
 from shared.logging import get_logger
-from shared.problems import ProblemDocument
 
 log = get_logger("bots")
 
@@ -30,7 +29,7 @@ class BotContents(Protocol):
 class PurgeBot:
     """Handles `bot.purge`. The passages go first: they are what could still be found."""
 
-    attempts = None
+    limit = None
 
     def __init__(self, database: Database, collections: Collections, contents: BotContents) -> None:
         self._database = database
@@ -62,6 +61,3 @@ class PurgeBot:
             if not is_deleted:
                 await settle(db, job)
         return is_deleted
-
-    async def give_up(self, job: Job, problem: ProblemDocument) -> None:
-        raise NotImplementedError("A purge is tried for as long as it takes.")

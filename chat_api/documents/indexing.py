@@ -21,7 +21,7 @@ from chat_api.documents.job_repository import DocumentJobRepository, WantedDocum
 from chat_api.documents.scratch import scratch_folder
 from chat_api.documents.storage import DocumentStorage
 from chat_api.kit.db import Database
-from chat_api.kit.jobs import Postponed
+from chat_api.kit.jobs import Limit, Postponed
 from chat_api.kit.outbox import Job, LeaseLost, hold, settle
 from shared.contracts.knowledge import Block, DocumentPut, IndexedDocument, IndexFailed, IndexProgress
 from shared.logging import get_logger
@@ -67,8 +67,8 @@ class IndexDocument:
         self._attempts = settings.job_attempts
 
     @property
-    def attempts(self) -> int | None:
-        return self._attempts
+    def limit(self) -> Limit:
+        return Limit(self._attempts, self.give_up)
 
     async def run(self, job: Job) -> None:
         document = await self._begin(job)

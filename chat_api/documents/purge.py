@@ -17,7 +17,6 @@ from chat_api.kit.db import Database
 from chat_api.kit.jobs import Postponed
 from chat_api.kit.outbox import Job, LeaseLost, hold, settle
 from shared.logging import get_logger
-from shared.problems import ProblemDocument
 
 log = get_logger("purge")
 
@@ -28,7 +27,7 @@ _BATCH = 100
 class PurgeDocument:
     """Handles `document.purge`."""
 
-    attempts = None
+    limit = None
 
     def __init__(self, database: Database, storage: DocumentStorage, collections: Collections) -> None:
         self._database = database
@@ -46,9 +45,6 @@ class PurgeDocument:
                 raise LeaseLost
             await DocumentJobRepository(db).forget([document.id])
         log.info("document.purged", document_id=str(document.id))
-
-    async def give_up(self, job: Job, problem: ProblemDocument) -> None:
-        raise NotImplementedError("A purge is tried for as long as it takes.")
 
     async def _begin(self, job: Job) -> DeletedDocument | None:
         async with self._database.unit() as db:

@@ -10,8 +10,9 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -53,20 +54,27 @@ class JobFailed(Problem):
     detail = "Something went wrong on our side."
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How often a job is started, and what is done then: settle it as failed, where people see it.
+
+    `give_up` gets the problem that was in the way last.
+    """
+
+    attempts: int
+    give_up: Callable[[Job, ProblemDocument], Awaitable[None]]
+
+
 class JobHandler(Protocol):
     """Does one kind of job. Each result is written in the unit that settles the job, and what it does may repeat."""
 
     @property
-    def attempts(self) -> int | None:
-        """Starts before it is given up; None: never."""
+    def limit(self) -> Limit | None:
+        """None: it is tried for as long as it takes."""
         ...
 
     async def run(self, job: Job) -> None:
         """Do the job and settle it. Raises `Postponed`, and `LeaseLost` when it is somebody else's by now."""
-        ...
-
-    async def give_up(self, job: Job, problem: ProblemDocument) -> None:
-        """Settle the job as failed, where people see it. `problem` is what was in the way last."""
         ...
 
 
@@ -162,9 +170,10 @@ class JobRunner:
             log.info("job.left", topic=job.topic, subject_id=str(job.subject_id), attempt=job.attempt)
 
     async def _do_or_give_up(self, handler: JobHandler, job: Job) -> None:
-        if handler.attempts is not None and job.attempt > handler.attempts:
+        limit = handler.limit
+        if limit is not None and job.attempt > limit.attempts:
             # Its last attempt ended with its worker, so nobody gave it up yet.
-            await self._give_up(handler, job, _last_problem(job))
+            await self._give_up(limit, job, _last_problem(job))
             return
         try:
             await handler.run(job)
@@ -173,8 +182,8 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001 - the runner's boundary: one job must not end the others
             postponed = _postponed(job, error)
             problem = postponed.problem.document()
-            if handler.attempts is not None and job.attempt >= handler.attempts:
-                await self._give_up(handler, job, problem)
+            if limit is not None and job.attempt >= limit.attempts:
+                await self._give_up(limit, job, problem)
                 return
             seconds = max(pause_seconds(job.attempt), postponed.after)
             log.warning(
@@ -182,9 +191,9 @@ class JobRunner:
             )
             await self._jobs.retry(job, seconds, problem.model_dump(exclude_none=True))
 
-    async def _give_up(self, handler: JobHandler, job: Job, problem: ProblemDocument) -> None:
+    async def _give_up(self, limit: Limit, job: Job, problem: ProblemDocument) -> None:
         log.error("job.given_up", topic=job.topic, subject_id=str(job.subject_id), code=problem.code)
-        await handler.give_up(job, problem)
+        await limit.give_up(job, problem)
 
     async def _give_back(self, job: Job, seconds: float) -> None:
         with _store_may_be_away("job.not_given_back", job.id):

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from chat_api.config import ApiSettings
 from chat_api.kit.db import Database
-from chat_api.kit.jobs import JobRunner, Postponed, pause_seconds
+from chat_api.kit.jobs import JobRunner, Limit, Postponed, pause_seconds
 from chat_api.kit.outbox import Job, Jobs, LeaseLost, Outbox, settle
 from shared.logging import request_id_var
 from shared.problems import ProblemDocument, ServiceUnavailable
@@ -38,8 +38,8 @@ class ScriptedHandler:
         self.cancelled = 0
 
     @property
-    def attempts(self) -> int | None:
-        return self._attempts
+    def limit(self) -> Limit | None:
+        return None if self._attempts is None else Limit(self._attempts, self.give_up)
 
     async def run(self, job: Job) -> None:
         self.started.append(job)
