@@ -148,12 +148,19 @@ class RunExecutor:
 
     async def begin(self, claim: Claim) -> None:
         """Answer a run that is leased to us."""
-        if claim.lease.run_id in self._active:
-            return  # we froze past our own lease, recovered the run ourselves, and hold it under a later attempt
+        earlier = self._active.get(claim.lease.run_id)
+        if earlier is not None:
+            # We froze past our own lease and got the run a second time: the later attempt alone may speak.
+            await self._give_way(earlier)
         resumed = claim.lease.attempt > 1
         active = ActiveRun(claim, await self._streams.open(claim.lease.run_id, resumed=resumed))
         self._active[claim.lease.run_id] = active
         active.task = asyncio.create_task(self._execute(active), name=f"run-{claim.lease.run_id}")
+
+    async def _give_way(self, earlier: ActiveRun) -> None:
+        earlier.interrupt(Stop.LEASE_LOST)
+        while self._active.get(earlier.claim.lease.run_id) is earlier and earlier.task is not None:
+            await asyncio.wait([earlier.task], timeout=_BACKOFF_SECONDS[0])
 
     def cancel(self, run_id: UUID) -> bool:
         """Stop a run that is answered here. Its reply keeps what was said."""
@@ -169,7 +176,8 @@ class RunExecutor:
         if not before:
             return
         texts = {run_id: text for run_id, active in before.items() if (text := active.unstored_text()) is not None}
-        held = await self._repository.heartbeat(self.owner, self._settings.run_lease_seconds, before, texts)
+        attempts = {run_id: active.claim.lease.attempt for run_id, active in before.items()}
+        held = await self._repository.heartbeat(self.owner, self._settings.run_lease_seconds, attempts, texts)
         for run_id, active in before.items():
             if run_id not in held:
                 active.interrupt(Stop.LEASE_LOST)

@@ -245,11 +245,17 @@ class RunRepository:
         return Knowledge(row["has_documents"], row["deleted"])
 
     async def heartbeat(
-        self, owner: str, lease_seconds: float, runs: Collection[UUID], texts: Mapping[UUID, str]
+        self, owner: str, lease_seconds: float, attempts: Mapping[UUID, int], texts: Mapping[UUID, str]
     ) -> dict[UUID, bool]:
-        """Renew the leases of `runs` and store what was said so far; returns run → cancel requested, if still held."""
+        """Renew leases, by run and attempt, and store what was said so far; returns run → cancel requested, if held."""
         rows = await self._database.fetch_rows(
-            sql.HEARTBEAT, owner, lease_seconds, list(texts.keys()), list(texts.values()), list(runs)
+            sql.HEARTBEAT,
+            owner,
+            lease_seconds,
+            list(texts.keys()),
+            list(texts.values()),
+            list(attempts.keys()),
+            list(attempts.values()),
         )
         return {row["id"]: row["cancelled"] for row in rows}
 

@@ -224,11 +224,13 @@ reply in the log, and would come between question and answer for the model.
 
 HEARTBEAT = """
     WITH ours AS (
-        SELECT session_id, id, cancel_requested_at IS NOT NULL AS cancelled FROM chat.runs
-        WHERE lease_owner = $1 AND status = 'running' AND id = ANY($5::uuid[])
+        SELECT r.session_id, r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS cancelled
+        FROM unnest($5::uuid[], $6::int[]) AS answered (id, attempt)
+        JOIN chat.runs r ON r.id = answered.id AND r.attempt = answered.attempt
+        WHERE r.lease_owner = $1 AND r.status = 'running'
     ), free AS (
         SELECT r.session_id, r.id FROM ours JOIN chat.runs r ON r.session_id = ours.session_id AND r.id = ours.id
-        WHERE r.lease_owner = $1 AND r.status = 'running' FOR UPDATE OF r SKIP LOCKED
+        WHERE r.lease_owner = $1 AND r.status = 'running' AND r.attempt = ours.attempt FOR UPDATE OF r SKIP LOCKED
     ), renewed AS (
         UPDATE chat.runs r SET lease_expires_at = now() + make_interval(secs => $2)
         FROM free WHERE r.session_id = free.session_id AND r.id = free.id
@@ -245,8 +247,8 @@ HEARTBEAT = """
     )
     SELECT id, cancelled FROM ours
 """
-"""($1 lease owner, $2 lease seconds, $3 runs that said more, $4 their texts so far, $5 runs answered now)
-→ the runs still held.
+"""($1 lease owner, $2 lease seconds, $3 runs that said more, $4 their texts so far, $5 runs answered now,
+$6 their attempts) → the runs still held. A process that froze may hold a run under a later attempt than it answers.
 
 It goes through many sessions at once, so it takes no session's row, and therefore waits for nobody: what somebody
 else has locked (a session that is being deleted, a run that is being ended) is left as it is until the next beat.

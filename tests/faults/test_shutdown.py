@@ -99,7 +99,8 @@ async def test_sigterm_of_the_worker_gives_its_runs_back(
         await model_stats.called(cluster, key, times=2, within=PROMISED_SECONDS)
         seconds = await _sigterm(cluster.worker)
     measured(f"SIGTERM of the worker with a run: out after {seconds:.1f} s")
-    assert (await somebody.run_ended(sent["run"]["id"]))["status"] == "completed"
+    ended = await somebody.run_ended(sent["run"]["id"])
+    assert ended["status"] == "completed", ended
     await ledger.assert_whole(session)
 
 

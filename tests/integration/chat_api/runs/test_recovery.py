@@ -170,3 +170,32 @@ async def test_stopping_gives_an_unspoken_run_back_and_closes_a_spoken_one(
         run = await next_process.run(ann, closed)
         assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
         assert (await next_process.history(ann, spoken))[1]["content"] == "Half"
+
+
+async def test_a_process_that_froze_answers_the_run_that_it_gets_a_second_time(chat: ChatApi, ann: Person) -> None:
+    """While it was frozen another process had the run and gave it back; it wakes and is the first to claim it."""
+    await go_silent(chat)
+    earlier, later = Gate(first=""), saying("Here", " again.")
+    chat.agent.next_scripts = [earlier, later]
+    session = await chat.session(ann)
+    run_id = (await chat.send_async(ann, session))["run"]["id"]
+    await earlier.arrival()
+    await chat.rows(
+        "UPDATE chat.runs SET status = 'queued', attempt = 2, lease_owner = NULL, lease_expires_at = NULL"
+        " WHERE id = $1",
+        UUID(run_id),
+    )
+    await chat.engine.executor.start_next(UUID(session["id"]))
+    assert (await chat.run_ended(ann, run_id, within=3))["status"] == "completed"
+    assert (await chat.history(ann, session))[1]["content"] == "Here again."
+
+
+async def test_a_later_attempt_is_not_kept_alive_by_an_earlier_one(chat: ChatApi, ann: Person) -> None:
+    await go_silent(chat)
+    chat.agent.next_scripts = [Gate(first="")]
+    session = await chat.session(ann)
+    run_id = (await chat.send_async(ann, session))["run"]["id"]
+    await chat.rows("UPDATE chat.runs SET attempt = 2, lease_expires_at = 'epoch' WHERE id = $1", UUID(run_id))
+    await chat.engine.executor.beat()
+    [row] = await chat.rows("SELECT lease_expires_at < now() AS lapsed FROM chat.runs WHERE id = $1", UUID(run_id))
+    assert row["lapsed"]
