@@ -64,6 +64,32 @@ class ApiSettings(CommonSettings):
     job_attempts: int = Field(default=8, ge=1, description="Starts of a job before it fails for good.")
     max_concurrent_jobs: int = Field(default=4, ge=1, description="Per worker.")
 
+    max_participants: int = Field(default=250, ge=2, description="People in one session at most.")
+    max_attachment_bytes: int = Field(default=10_485_760, ge=1024, description="Largest attachment, in bytes.")
+    related_messages: int = Field(default=20, ge=1, description="Messages of a related session shown to the model.")
+    user_sends_per_second: float = Field(
+        default=20, gt=0, description="Messages of one person, in the long run, for each process of the API."
+    )
+    user_sends_burst: int = Field(default=100, ge=1, description="Messages of one person at once.")
+
+    ws_ticket_seconds: float = Field(default=30, gt=0)
+    ws_authenticate_seconds: float = Field(default=10, gt=0, description="Time for the first frame to authenticate.")
+    ws_sockets_per_user: int = Field(default=100, ge=1, description="Open sockets of one person, for each process.")
+    ws_subscriptions: int = Field(default=500, ge=1, description="Sessions that one socket may follow.")
+    ws_frames_per_second: float = Field(default=50, gt=0, description="Frames from one socket, in the long run.")
+    ws_frames_burst: int = Field(default=200, ge=1, description="Frames from one socket at once.")
+    ws_queue_bytes: int = Field(
+        default=1_048_576, ge=65_536, description="What may wait for a slow reader before its socket is closed."
+    )
+    ws_stall_seconds: float = Field(default=5, gt=0, description="Longest that a socket may take no byte at all.")
+    ws_replay_events: int = Field(default=1000, ge=1, description="Most events that a subscription replays.")
+    ws_sweep_seconds: float = Field(
+        default=1, gt=0, description="How often sessions that are followed are looked at without a hint."
+    )
+    presence_seconds: float = Field(
+        default=15, gt=0, description="A person of whom no process has said so long that they are there has gone."
+    )
+
     history_messages: int = Field(default=50, ge=1, description="Messages handed to the model at most.")
     sse_keepalive_seconds: float = Field(default=15, gt=0)
 

@@ -38,6 +38,7 @@ from chat_api.runs.engine import RunEngine
 from chat_api.runs.router import busy as busy_runs_router
 from chat_api.runs.router import router as runs_router
 from chat_api.runs.schemas import MessageCitations, MessageDelta
+from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.router import router as sessions_router
 from chat_api.telemetry import ProcessMetrics
 from chat_api.users.router import router as users_router
@@ -106,7 +107,9 @@ def create_app(
             longest_seconds=settings.document_watch_seconds,
         )
         state.authenticator = Authenticator(settings, state.database, state.clock)
-        state.runs = RunEngine(settings, state.database, state.redis, state.agent)
+        state.hints = SessionHints(None if state.redis is None else state.redis.commands)
+        state.hints.start()
+        state.runs = RunEngine(settings, state.database, state.redis, state.agent, state.hints)
         state.process_metrics.watch(state.database, state.runs.executor)
         state.runs.start()
         state.document_watch.start()
@@ -117,6 +120,7 @@ def create_app(
             await state.runs.close()
             await state.agent.close()
             await state.collections.close()
+            await state.hints.close()
             if state.redis is not None:
                 await state.redis.close()
             await state.database.close()

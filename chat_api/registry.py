@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chat_api.attachments import models as attachment_models
 from chat_api.auth import models as auth_models
 from chat_api.bots import models as bot_models
 from chat_api.documents import models as document_models
@@ -12,6 +13,7 @@ from chat_api.sessions import models as session_models
 from chat_api.users import models as user_models
 
 MODELS = (
+    attachment_models,
     auth_models,
     bot_models,
     document_models,

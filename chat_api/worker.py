@@ -39,6 +39,7 @@ from chat_api.kit.outbox import Jobs
 from chat_api.kit.queue import Relay, job_worker, keep_working, redis_settings, to_json
 from chat_api.kit.redis import RedisClients
 from chat_api.runs.engine import RunEngine
+from chat_api.sessions.hints import SessionHints
 from shared.logging import configure_logging, get_logger
 
 log = get_logger("worker")
@@ -134,7 +135,9 @@ async def _work(settings: ApiSettings) -> None:
         # Two: one file that takes all the time it may should not hold up the next.
         children=2,
     )
-    engine = RunEngine(settings, database, redis, agent)
+    hints = SessionHints(None if redis is None else redis.commands)
+    hints.start()
+    engine = RunEngine(settings, database, redis, agent, hints)
     engine.start()
     jobs = Jobs(database)
     runners = job_runners(settings, database, storage, extractor, collections)
@@ -156,6 +159,7 @@ async def _work(settings: ApiSettings) -> None:
         await extractor.aclose()
         await collections.close()
         await agent.close()
+        await hints.close()
         if redis is not None:
             await redis.close()
         await database.close()

@@ -45,6 +45,19 @@ class RefreshFamily(Created, Base):
     revoked_reason: Mapped[str | None]
 
 
+class WebSocketTicket(Base):
+    """A credential for one WebSocket, short-lived and used once: browsers cannot send headers with it."""
+
+    __tablename__ = "ws_tickets"
+    __table_args__ = (Index("ix_ws_tickets_expires_at", "expires_at"),)
+
+    ticket_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("chat.users.id", ondelete="CASCADE"), index=True)
+    api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("chat.api_keys.id", ondelete="CASCADE"), index=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    expires_at: Mapped[datetime]
+
+
 class ApiKey(Created, Base):
     """A long-lived credential for programs: `cq_<id>_<secret>`."""
 

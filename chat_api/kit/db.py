@@ -8,7 +8,7 @@ writes and builds its JSON; it goes to PostgreSQL through asyncpg alone, in a tr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -38,6 +38,7 @@ SERVER_SETTINGS = {
     "jit": "off",
 }
 _POOL_TIMEOUT_SECONDS = 2.0
+_AFTER_COMMIT = "after_commit"
 _CONNECT_TIMEOUT_SECONDS = 5.0
 
 _STORE_DOWN = (
@@ -91,11 +92,21 @@ async def _keep_as_is(_: asyncpg.Connection) -> None:
     """Single statements leave nothing behind to reset, which saves a round trip a request."""
 
 
+def after_commit(session: AsyncSession, call: Callable[[], None]) -> None:
+    """Have something done once the unit of work is committed, and not at all if it is rolled back.
+
+    It must not block and must not raise: what it speaks of is done.
+    """
+    session.info.setdefault(_AFTER_COMMIT, []).append(call)
+
+
 async def _commit_and_close(session: AsyncSession) -> None:
     try:
         await session.commit()
     finally:
         await session.close()
+    for call in session.info.pop(_AFTER_COMMIT, ()):
+        call()
 
 
 def _refuse_closed(connection: Any, _: object, __: object) -> None:

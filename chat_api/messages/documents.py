@@ -16,14 +16,14 @@ def timestamp(column: str) -> str:
 MESSAGE_COLUMNS = f"""
     m.id, m.session_id, m.seq, m.role,
     CASE WHEN u.id IS NOT NULL THEN json_build_object('id', u.id, 'username', u.username) END AS sender,
-    m.content, '[]'::json AS attachments, m.parent_id, m.run_id, m.status, m.provider, m.model,
+    m.content, m.attachments, m.parent_id, m.run_id, m.status, m.provider, m.model,
     CASE WHEN m.total_tokens IS NOT NULL THEN json_build_object(
         'prompt_tokens', m.prompt_tokens,
         'completion_tokens', m.completion_tokens,
         'total_tokens', m.total_tokens
     ) END AS usage,
     m.cost::float8 AS cost, m.latency_ms, m.time_to_first_token_ms, m.citations, m.tools_used,
-    '{{}}'::json AS reactions, m.error, m.metadata, m.client_id,
+    m.reactions, m.error, m.metadata, m.client_id,
     {timestamp("m.created_at")} AS created_at,
     {timestamp("m.edited_at")} AS edited_at,
     {timestamp("m.deleted_at")} AS deleted_at

@@ -84,6 +84,8 @@ class Message(Base):
     latency_ms: Mapped[int | None]
     time_to_first_token_ms: Mapped[int | None]
     citations: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
+    attachments: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
+    reactions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     tools_used: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     error: Mapped[dict[str, Any] | None]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))

@@ -19,7 +19,7 @@ from chat_api.messages.documents import VISIBLE_MESSAGE, WINDOW_AFTER, WINDOW_BE
 from chat_api.messages.errors import MessageDeleted, MessageNotFound, MessageStreaming, NotYourMessage
 from chat_api.messages.schemas import MessagePatch, MessageRead, MessageWindow, Revisions
 from chat_api.messages.service import MessageService
-from chat_api.sessions.dependencies import OwnedSession, SessionId, VisibleSession
+from chat_api.sessions.dependencies import OwnedSession, SessionId, TheHints, VisibleSession
 from chat_api.sessions.errors import NotSessionOwner, RunActive, SessionArchived, SessionNotFound
 from shared.problems import FieldError, ValidationFailed
 
@@ -31,8 +31,8 @@ MessageId = Annotated[UUID, Path(description="Id of the message.")]
 _MAY_READ = Permission(Scope.CHAT_READ)
 
 
-async def get_message_service(db: Db, clock: TheClock) -> MessageService:
-    return MessageService(db, clock)
+async def get_message_service(db: Db, clock: TheClock, hints: TheHints) -> MessageService:
+    return MessageService(db, clock, hints)
 
 
 Messages = Annotated[MessageService, Depends(get_message_service)]

@@ -13,13 +13,14 @@ from chat_api.messages.repository import MessageRepository
 from chat_api.messages.schemas import MessagePatch, RevisionRead, Revisions
 from chat_api.sessions.errors import RunActive, SessionArchived
 from chat_api.sessions.event_log import EventLog
+from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.models import EventType, Session, SessionStatus
 
 
 class MessageService:
-    def __init__(self, db: AsyncSession, clock: Clock) -> None:
+    def __init__(self, db: AsyncSession, clock: Clock, hints: SessionHints) -> None:
         self._repository = MessageRepository(db)
-        self._events = EventLog(db)
+        self._events = EventLog(db, hints)
         self._clock = clock
 
     async def edit(self, session_id: UUID, message_id: UUID, user_id: UUID, changes: MessagePatch) -> bytes:

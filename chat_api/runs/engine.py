@@ -13,15 +13,18 @@ from chat_api.runs.recovery import RunRecovery
 from chat_api.runs.repository import RunRepository
 from chat_api.runs.stream_log import NoStreamLog, RedisStreamLog
 from chat_api.runs.streams import RunStreams
+from chat_api.sessions.hints import SessionHints
 
 
 class RunEngine:
     """`start` it inside the event loop, `drain` it when the stop signal comes, `close` it last."""
 
-    def __init__(self, settings: ApiSettings, database: Database, redis: RedisClients | None, agent: Agent) -> None:
+    def __init__(
+        self, settings: ApiSettings, database: Database, redis: RedisClients | None, agent: Agent, hints: SessionHints
+    ) -> None:
         log = NoStreamLog() if redis is None else RedisStreamLog(redis.commands, redis.blocking)
         self._settings = settings
-        self.repository = RunRepository(database)
+        self.repository = RunRepository(database, hints)
         self.streams = RunStreams(
             log,
             self.repository,

@@ -51,6 +51,7 @@ class Run(Base):
     status: Mapped[str] = mapped_column(server_default="queued")
     error: Mapped[dict[str, Any] | None]
     usage: Mapped[dict[str, Any] | None]
+    include_related_context: Mapped[bool] = mapped_column(server_default=text("true"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]

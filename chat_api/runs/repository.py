@@ -13,6 +13,7 @@ from chat_api.kit.db import Database
 from chat_api.runs import statements as sql
 from chat_api.runs.models import RunStatus
 from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
+from chat_api.sessions.hints import EventsAdded, SessionHints
 from chat_api.sessions.models import SessionStatus
 from shared.contracts.knowledge import MAX_EXCLUDED
 
@@ -146,8 +147,14 @@ class RunState:
 
 
 class RunRepository:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, hints: SessionHints) -> None:
         self._database = database
+        self._hints = hints
+
+    def _tell(self, session_id: UUID, event_seq: int | None) -> None:
+        """Every statement here is a commit of its own, so whoever added events says so at once."""
+        if event_seq is not None:
+            self._hints.tell(session_id, EventsAdded(event_seq))
 
     async def send(self, new: NewMessage, holder: Holder | None) -> tuple[Sent, Claim | None] | None:
         """Store a message, its event and its run at once. None when the session refuses it.
@@ -164,6 +171,7 @@ class RunRepository:
             return await self.send(new, None)
         if row is None:
             return None
+        self._tell(new.session_id, row["event_seq"])
         run = row["run"]
         sent = Sent(new.message_id, None if run is None else new.run_id, row["message"], run)
         return sent, _claim(row, new.session_id, holder.owner) if holder is not None and row["starts"] else None
@@ -229,7 +237,10 @@ class RunRepository:
             row = await self._database.fetch_row(sql.CLAIM, session_id, holder.owner, holder.lease_seconds, reply_id)
         except asyncpg.UniqueViolationError:
             return None
-        return None if row is None else _claim(row, session_id, holder.owner)
+        if row is None:
+            return None
+        self._tell(session_id, row["event_seq"])
+        return _claim(row, session_id, holder.owner)
 
     async def history(self, session_id: UUID, trigger_id: UUID, limit: int) -> list[Exchange]:
         rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
@@ -279,7 +290,10 @@ class RunRepository:
             ending.time_to_first_token_ms,
             ending.citations,
         )
-        return None if row is None else Ended(row["run"], row["reply"])
+        if row is None:
+            return None
+        self._tell(lease.session_id, row["event_seq"])
+        return Ended(row["run"], row["reply"])
 
     async def release(self, lease: Lease) -> bool:
         row = await self._database.fetch_row(sql.RELEASE, lease.session_id, lease.run_id, lease.attempt, lease.owner)
@@ -290,6 +304,7 @@ class RunRepository:
         row = await self._database.fetch_row(sql.CANCEL, run_id, user_id)
         if row is None:
             return None
+        self._tell(row["session_id"], row["event_seq"])
         was, now = RunStatus(row["was"]), row["now"]
         return Cancelled(was=was, at_once=was is RunStatus.QUEUED and now == RunStatus.CANCELLED, run=row["run"])
 

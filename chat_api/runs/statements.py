@@ -86,7 +86,7 @@ SEND = f"""
     )
     SELECT {_message("m")} AS message, {_run("r")} AS run, {_message("reply")} AS reply, starts,
         $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
-        false AS cancelled, {BOT_COLUMNS}
+        false AS cancelled, s.last_event_seq AS event_seq, {BOT_COLUMNS}
     FROM s {BOT_JOIN}
 """
 """($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
@@ -184,7 +184,7 @@ CLAIM = f"""
         SELECT n.id, n.last_event_seq, 'message.created', f.reply_message_id, f.id FROM numbered n, fresh f
     )
     SELECT r.id AS run_id, r.attempt, r.trigger_message_id, r.reply_message_id,
-        r.cancel_requested_at IS NOT NULL AS cancelled,
+        r.cancel_requested_at IS NOT NULL AS cancelled, (SELECT last_event_seq FROM numbered) AS event_seq,
         {BOT_COLUMNS},
         {_run("r")} AS run,
         coalesce({_message("m")}, {_message_by_id("r.session_id", "r.reply_message_id")}) AS reply
@@ -285,7 +285,7 @@ FINISH = f"""
         UNION ALL
         SELECT n.id, n.last_event_seq, 'run.' || r.status, NULL, r.id FROM numbered n, r
     )
-    SELECT {_run("r")} AS run, {_message("m")} AS reply FROM r
+    SELECT {_run("r")} AS run, {_message("m")} AS reply, n.last_event_seq AS event_seq FROM r, numbered n
 """
 """($1 session, $2 run, $3 attempt, $4 lease owner, $5 status, $6 error, $7 usage, $8 stream length, $9 content,
 $10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms, $15 citations)
@@ -326,7 +326,8 @@ CANCEL = f"""
         INSERT INTO chat.session_events (session_id, event_seq, type, run_id)
         SELECT n.id, n.last_event_seq, 'run.cancelled', r.id FROM numbered n, r
     )
-    SELECT c.status AS was, (SELECT status FROM r) AS now,
+    SELECT c.status AS was, (SELECT status FROM r) AS now, c.session_id,
+        (SELECT last_event_seq FROM numbered) AS event_seq,
         coalesce({_run("r")}, {_run("current")}) AS run
     FROM current c
 """

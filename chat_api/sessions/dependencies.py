@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Request
 
 from chat_api.auth.dependencies import TheClock
 from chat_api.auth.permissions import ChatReader, ChatWriter
 from chat_api.kit.db import Db
 from chat_api.sessions.errors import NotSessionOwner, SessionNotFound
+from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.models import Session
 from chat_api.sessions.repository import SessionRepository
 from chat_api.sessions.service import SessionService
@@ -18,8 +19,16 @@ from chat_api.sessions.service import SessionService
 SessionId = Annotated[UUID, Path(description="Id of the session.")]
 
 
-async def get_session_service(db: Db, clock: TheClock) -> SessionService:
-    return SessionService(db, clock)
+async def get_hints(request: Request) -> SessionHints:
+    hints: SessionHints = request.app.state.hints
+    return hints
+
+
+TheHints = Annotated[SessionHints, Depends(get_hints)]
+
+
+async def get_session_service(db: Db, clock: TheClock, hints: TheHints) -> SessionService:
+    return SessionService(db, clock, hints)
 
 
 Sessions = Annotated[SessionService, Depends(get_session_service)]

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
 
+from chat_api.sessions.hints import EventsAdded, SessionHints
 from chat_api.sessions.models import EventType
 
 _APPEND = text(
@@ -30,8 +31,9 @@ _APPEND = text(
 
 
 class EventLog:
-    def __init__(self, db: AsyncSession) -> None:
+    def __init__(self, db: AsyncSession, hints: SessionHints) -> None:
         self._db = db
+        self._hints = hints
 
     async def append(
         self,
@@ -54,4 +56,6 @@ class EventLog:
             },
         )
         number: int | None = result.scalar_one_or_none()
+        if number is not None:
+            self._hints.tell_after_commit(self._db, session_id, EventsAdded(number))
         return number

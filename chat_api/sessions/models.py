@@ -50,6 +50,10 @@ class EventType(StrEnum):
     RUN_COMPLETED = "run.completed"
     RUN_FAILED = "run.failed"
     RUN_CANCELLED = "run.cancelled"
+    REACTION_UPDATED = "reaction.updated"
+    READ_UPDATED = "read.updated"
+    PARTICIPANT_JOINED = "participant.joined"
+    PARTICIPANT_LEFT = "participant.left"
     SESSION_UPDATED = "session.updated"
 
 

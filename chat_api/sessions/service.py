@@ -12,6 +12,7 @@ from chat_api.kit.clock import Clock
 from chat_api.kit.models import new_id
 from chat_api.kit.pagination import Page
 from chat_api.sessions.event_log import EventLog
+from chat_api.sessions.hints import SessionGone, SessionHints
 from chat_api.sessions.models import EventType, Participant, ParticipantRole, ReplyPolicy, Session, SessionStatus
 from chat_api.sessions.repository import SessionFilter, SessionRepository, SessionSort
 from chat_api.sessions.schemas import SessionCreate, SessionPatch, SessionRead, SessionSettings
@@ -25,9 +26,11 @@ def effective_reply_policy(session: Session) -> ReplyPolicy:
 
 
 class SessionService:
-    def __init__(self, db: AsyncSession, clock: Clock) -> None:
+    def __init__(self, db: AsyncSession, clock: Clock, hints: SessionHints) -> None:
+        self._db = db
+        self._hints = hints
         self._repository = SessionRepository(db)
-        self._events = EventLog(db)
+        self._events = EventLog(db, hints)
         self._bots = BotService(db, clock)
         self._clock = clock
 
@@ -93,6 +96,7 @@ class SessionService:
 
     async def delete(self, session: Session) -> None:
         await self._repository.delete(session)
+        self._hints.tell_after_commit(self._db, session.id, SessionGone())
 
     async def _note_update(self, session: Session, fields: list[str]) -> None:
         await self._repository.refresh(session)

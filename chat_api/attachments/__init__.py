@@ -1,0 +1,1 @@
+"""Files that messages name: uploaded first, read by whoever takes part in a session that names them."""
