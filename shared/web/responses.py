@@ -8,6 +8,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -87,7 +88,7 @@ def _printable(part: str | int) -> str | int:
     return part[:_LONGEST_PART].encode("utf-8", "backslashreplace").decode() if isinstance(part, str) else part
 
 
-def field_errors(error: RequestValidationError) -> list[FieldError]:
+def field_errors(error: RequestValidationError | ValidationError) -> list[FieldError]:
     """What is wrong, without echoing the input: it may be large, or secret."""
     return [
         FieldError(loc=[_printable(part) for part in item["loc"]], msg=str(_printable(item["msg"])), type=item["type"])

@@ -15,6 +15,8 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from shared.web.websockets import websocket_options
+
 
 class StoppableServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
@@ -43,7 +45,7 @@ def serve(app: ASGIApp, *, host: str, port: int, shutdown_seconds: float, on_sto
         # Longer than our own clients keep a connection, so that they never write into one that is closing.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, int(shutdown_seconds)),
-        ws_max_size=64 * 1024,
+        **websocket_options(),
     )
     server = StoppableServer(config, on_stop)
     # What was imported lives for ever: keep the collector from walking it (p99 falls by two thirds).
