@@ -10,9 +10,11 @@ PACKAGES := agent_service chat_api deploy migrations shared tests benchmarks
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A virtual environment or a search path of the caller's must not lead elsewhere.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+# Without compiled modules every process of the tests compiles its libraries again: 7 s a worker.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test test-fast lint types imports format format-check migrate bench bench-short \
-	bench-knowledge bench-large bench-test faults faults-short check lock lock-check openapi clean
+	bench-knowledge bench-large bench-test faults faults-short browser check lock lock-check openapi clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +26,7 @@ run: setup ## Run everything on this machine until Ctrl-C: stores, agent, API, w
 	@exec colloquy up
 
 test: setup ## All tests but the faults, with servers of their own
-	@pytest -n $(WORKERS) $(wildcard $(TESTS))
+	@pytest -n $(WORKERS) --dist=worksteal $(wildcard $(TESTS))
 
 test-fast: setup ## Tests that start no process
 	@pytest tests/unit
@@ -69,6 +71,9 @@ faults-short: setup ## The fault tests, each fault once (2 minutes)
 faults: setup ## The fault tests with many rounds
 	@COLLOQUY_FAULT_ROUNDS=$${COLLOQUY_FAULT_ROUNDS:-20} pytest -m faults tests/faults
 
+browser: ## Install Chromium for the browser tests (Debian, as root)
+	@deploy/browser.sh
+
 check: setup format-check lint types imports lock-check bench-test faults-short test ## What CI checks, tests last
 
 lock: setup ## Write both locks anew from pyproject.toml
@@ -81,9 +86,10 @@ lock: setup ## Write both locks anew from pyproject.toml
 lock-check: setup ## The locks name no address, and hold what pyproject.toml asks for
 	@python -m deploy.locks
 
-openapi: setup ## Write the OpenAPI documents of both services to docs/openapi/
+openapi: setup ## Write the OpenAPI and AsyncAPI documents to docs/
 	@colloquy openapi --service chat_api --output docs/openapi/chat_api.json
 	@colloquy openapi --service agent_service --output docs/openapi/agent_service.json
+	@colloquy openapi --sockets --output docs/asyncapi/chat_api.json
 
 clean: ## Remove what tools left (not the data folder)
 	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from agent_service.adapters.wiring import Parts, assemble
 from agent_service.api import chat, collections, embeddings, health, models, providers, regenerate
 from agent_service.api.state import AgentState
 from agent_service.config import AgentSettings
-from shared.contracts.chat import ChatEvent
+from shared.contracts.chat import MAX_BASE64_CHARACTERS, ChatEvent
 from shared.contracts.knowledge import IndexEvent
 from shared.security import ServiceName, service_signer
 from shared.telemetry import HttpMetrics
-from shared.web.middleware import RequestMiddleware
+from shared.web.middleware import LargeBody, RequestMiddleware
 from shared.web.openapi import add_schema, complete
 from shared.web.responses import install_problem_handlers
 from shared.web.server import serve
@@ -30,6 +31,17 @@ _TAGS = [
     {"name": "openai-compatible", "description": "What OpenAI's clients call. Errors take OpenAI's shape here."},
     {"name": "health", "description": "For load balancers and Prometheus."},
 ]
+
+
+def _gathered() -> APIRouter:
+    gathered = APIRouter()
+    for module in (chat, collections, providers, models, embeddings, regenerate, health):
+        gathered.include_router(module.router)
+    return gathered
+
+
+_ROUTES = _gathered()
+"""Gathered once, because FastAPI works out every route of a router again for each application that includes it."""
 
 
 def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings], Parts] = assemble) -> FastAPI:
@@ -74,10 +86,15 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
         optional_probes=parts.optional_probes,
         registry=parts.registry,
     )
-    for module in (chat, collections, providers, models, embeddings, regenerate, health):
-        app.include_router(module.router)
+    app.router.routes.extend(_ROUTES.routes)
     install_problem_handlers(app)
-    app.add_middleware(RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=HttpMetrics(parts.registry))
+    app.add_middleware(
+        RequestMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=HttpMetrics(parts.registry),
+        # The pictures of a turn come on top of a conversation that may be as long as it likes.
+        large_bodies=[LargeBody("POST", re.compile(chat.PATH), settings.max_body_bytes + MAX_BASE64_CHARACTERS)],
+    )
     _document_events(app)
     return app
 

@@ -9,14 +9,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry
 
 from chat_api import health
+from chat_api.attachments.router import FORM_BYTES
+from chat_api.attachments.router import UPLOAD_PATH as ATTACHMENT_PATH
+from chat_api.attachments.router import router as attachments_router
 from chat_api.auth.authenticator import Authenticator
 from chat_api.auth.openapi import add_password_grant
 from chat_api.auth.router import router as api_keys_router
+from chat_api.auth.router_tickets import router as tickets_router
 from chat_api.bots.router import router as bots_router
 from chat_api.clients.agent import HttpAgent
 from chat_api.clients.collections import HttpCollections
@@ -26,21 +30,27 @@ from chat_api.documents.progress import DocumentWatch
 from chat_api.documents.router import UPLOAD_PATH
 from chat_api.documents.router import router as documents_router
 from chat_api.documents.schemas import DocumentGone
-from chat_api.documents.scratch import remove_abandoned
-from chat_api.documents.storage import open_storage
 from chat_api.kit.bound_route import API_PREFIX, mount_bound, operation_id
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database, install_store_handlers
 from chat_api.kit.redis import RedisClients
+from chat_api.kit.scratch import remove_abandoned
+from chat_api.kit.storage import open_storage
 from chat_api.messages.router import busy as busy_messages_router
 from chat_api.messages.router import router as messages_router
+from chat_api.playground import router as playground
+from chat_api.realtime.asyncapi import asyncapi_route
+from chat_api.realtime.gateway import Gateway
+from chat_api.realtime.router import mount_sockets
 from chat_api.runs.engine import RunEngine
 from chat_api.runs.router import busy as busy_runs_router
 from chat_api.runs.router import router as runs_router
 from chat_api.runs.schemas import MessageCitations, MessageDelta
+from chat_api.sessions.access import AccessWatch, DatabaseMembers
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.router import router as sessions_router
 from chat_api.telemetry import ProcessMetrics
+from chat_api.users.passwords import Argon2PasswordHasher, PasswordHasher
 from chat_api.users.router import router as users_router
 from chat_api.users.router_auth import router as auth_router
 from shared.logging import configure_logging
@@ -55,16 +65,32 @@ BUSY_ROUTERS = (busy_runs_router, busy_messages_router)
 ROUTERS = (
     runs_router,
     messages_router,
+    attachments_router,
     sessions_router,
     bots_router,
     documents_router,
     auth_router,
+    tickets_router,
     users_router,
     api_keys_router,
 )
-DESCRIPTION = """
-Users, bots, sessions, messages and runs, in PostgreSQL, over REST and server-sent events.
 
+
+def _gathered() -> APIRouter:
+    gathered = APIRouter(generate_unique_id_function=operation_id)
+    for router in ROUTERS:
+        gathered.include_router(router, prefix=API_PREFIX)
+    gathered.include_router(health.router)
+    return gathered
+
+
+_ROUTES = _gathered()
+"""Gathered once, because FastAPI works out every route of a router again for each application that includes it."""
+
+DESCRIPTION = """
+Users, bots, sessions, messages and runs, in PostgreSQL, over REST, server-sent events and WebSockets.
+
+* WebSockets are described at `/asyncapi.json`.
 * Errors are problem documents (RFC 9457) with a stable `code`.
 * Lists are pages: `next_cursor` of one is `cursor` of the next.
 * `X-Request-ID` is taken or made, and found again in the logs of both services.
@@ -87,8 +113,9 @@ def create_app(
     *,
     clock: Clock | None = None,
     agent_transport: httpx.AsyncBaseTransport | None = None,
+    passwords: PasswordHasher | None = None,
 ) -> FastAPI:
-    """The application. Tests hand in a clock, or a transport in the agent's place."""
+    """The application. Tests hand in a clock, a transport in the agent's place, or a hasher that costs nothing."""
     registry = new_registry()
 
     @asynccontextmanager
@@ -109,15 +136,23 @@ def create_app(
         state.authenticator = Authenticator(settings, state.database, state.clock)
         state.hints = SessionHints(None if state.redis is None else state.redis.commands)
         state.hints.start()
-        state.runs = RunEngine(settings, state.database, state.redis, state.agent, state.hints)
-        state.process_metrics.watch(state.database, state.runs.executor)
+        state.access = AccessWatch(DatabaseMembers(state.database), state.hints)
+        state.access.start()
+        state.runs = RunEngine(settings, state.database, state.redis, state.agent, state.hints, state.storage)
+        state.gateway = Gateway(
+            settings, state.database, state.redis, state.hints, state.authenticator, state.runs, state.clock
+        )
+        state.process_metrics.watch(state.database, state.runs.executor, state.gateway)
         state.runs.start()
+        state.gateway.start()
         state.document_watch.start()
         try:
             yield
         finally:
             await state.document_watch.close()
+            await state.gateway.close()
             await state.runs.close()
+            await state.access.close()
             await state.agent.close()
             await state.collections.close()
             await state.hints.close()
@@ -139,18 +174,24 @@ def create_app(
     )
     app.state.settings = settings
     app.state.clock = clock or SystemClock()
+    app.state.passwords = passwords or Argon2PasswordHasher()
     app.state.metrics = registry
     app.state.process_metrics = ProcessMetrics(registry)
-    for router in BUSY_ROUTERS:
-        mount_bound(app, router)
-    for router in ROUTERS:
-        app.include_router(router, prefix=API_PREFIX)
-    app.include_router(health.router)
+    _add_routes(app, settings)
     install_problem_handlers(app)
     install_store_handlers(app)
     _add_middleware(app, settings, registry)
     _document_what_routes_cannot_say(app)
     return app
+
+
+def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
+    for router in (*BUSY_ROUTERS, _ROUTES):
+        mount_bound(app, router)
+    mount_sockets(app)
+    app.router.routes.append(asyncapi_route())
+    if playground.is_served(settings):
+        app.include_router(playground.router)
 
 
 def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegistry) -> None:
@@ -166,7 +207,12 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegi
         RequestMiddleware,
         max_body_bytes=settings.max_body_bytes,
         metrics=HttpMetrics(registry),
-        large_bodies=[LargeBody("POST", re.compile(re.escape(API_PREFIX) + UPLOAD_PATH), settings.max_upload_bytes)],
+        large_bodies=[
+            LargeBody("POST", re.compile(re.escape(API_PREFIX) + UPLOAD_PATH), settings.max_upload_bytes),
+            LargeBody(
+                "POST", re.compile(re.escape(API_PREFIX) + ATTACHMENT_PATH), settings.max_attachment_bytes + FORM_BYTES
+            ),
+        ],
     )
 
 
@@ -194,6 +240,7 @@ def run(settings: ApiSettings) -> int:
         if runs is not None:
             runs.begin_drain()
             app.state.document_watch.stop_following()
+            app.state.gateway.stop()
 
     came_up = serve(
         app,

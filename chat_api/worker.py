@@ -18,6 +18,8 @@ import uvloop
 from arq import cron
 from arq.worker import Worker
 
+from chat_api.attachments import removal as attachments
+from chat_api.auth import tickets
 from chat_api.auth.refresh import RefreshTokens
 from chat_api.bots.purge import PurgeBot
 from chat_api.bots.service import BOT_PURGE
@@ -29,15 +31,15 @@ from chat_api.documents.indexing import IndexDocument
 from chat_api.documents.intake import remove_orphans
 from chat_api.documents.models import INDEX_TOPIC, PURGE_TOPIC
 from chat_api.documents.purge import DocumentsOfBot, PurgeDocument
-from chat_api.documents.scratch import remove_abandoned
-from chat_api.documents.storage import DocumentStorage, open_storage
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database
 from chat_api.kit.idempotency import forget_answers_before
 from chat_api.kit.jobs import JobHandler, JobRunner
 from chat_api.kit.outbox import Jobs
-from chat_api.kit.queue import Relay, job_worker, keep_working, redis_settings, to_json
+from chat_api.kit.queue import Relay, job_worker, keep_working, queue_redis, to_json
 from chat_api.kit.redis import RedisClients
+from chat_api.kit.scratch import remove_abandoned
+from chat_api.kit.storage import Storage, open_storage
 from chat_api.runs.engine import RunEngine
 from chat_api.sessions.hints import SessionHints
 from shared.logging import configure_logging, get_logger
@@ -46,6 +48,7 @@ log = get_logger("worker")
 
 INDEXING_QUEUE = "colloquy:jobs"
 PURGING_QUEUE = "colloquy:purges"
+MAINTENANCE_QUEUE = "colloquy:maintenance"
 _PURGES_AT_ONCE = 2
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 
@@ -71,6 +74,13 @@ async def forget_expired_sign_ins(ctx: dict[Any, Any]) -> int:
     return forgotten
 
 
+async def forget_expired_tickets(ctx: dict[Any, Any]) -> int:
+    """Delete WebSocket tickets that nobody used in time."""
+    forgotten = await tickets.forget_expired(ctx["database"], ctx["clock"])
+    log.info("ws_tickets.forgotten", tickets=forgotten)
+    return forgotten
+
+
 async def remove_orphaned_bytes(ctx: dict[Any, Any]) -> int:
     """Delete stored bytes that no document has: of uploads that broke off between the storage and the commit."""
     removed = await remove_orphans(ctx["database"], ctx["storage"], ctx["clock"])
@@ -78,10 +88,19 @@ async def remove_orphaned_bytes(ctx: dict[Any, Any]) -> int:
     return removed
 
 
+async def remove_unnamed_attachments(ctx: dict[Any, Any]) -> int:
+    """Remove the files that no message named for a day, and bytes of uploads that broke off."""
+    database, storage, clock = ctx["database"], ctx["storage"], ctx["clock"]
+    removed = await attachments.remove_unnamed(database, storage, clock)
+    orphans = await attachments.remove_orphans(database, storage, clock)
+    log.info("attachments.removed", attachments=removed, orphans=orphans)
+    return removed + orphans
+
+
 def job_runners(
     settings: ApiSettings,
     database: Database,
-    storage: DocumentStorage,
+    storage: Storage,
     extraction: Extraction,
     collections: Collections,
 ) -> dict[str, JobRunner]:
@@ -103,17 +122,19 @@ def maintenance_worker(settings: ApiSettings, context: dict[str, Any]) -> Worker
     return Worker(
         cron_jobs=[
             cron(forget_old_answers, minute=17, second=0, unique=True),
+            cron(remove_unnamed_attachments, minute=27, second=0, unique=True),
             cron(forget_expired_sign_ins, minute=37, second=0, unique=True),
+            cron(forget_expired_tickets, minute=42, second=0, unique=True),
             cron(remove_orphaned_bytes, minute=47, second=0, unique=True),
         ],
-        redis_settings=redis_settings(settings),
+        redis_pool=queue_redis(settings, MAINTENANCE_QUEUE),
         ctx=context,
         job_serializer=to_json,
         job_deserializer=orjson.loads,
         keep_result=0,
         handle_signals=False,
         log_results=False,
-        queue_name="colloquy:maintenance",
+        queue_name=MAINTENANCE_QUEUE,
         health_check_key="colloquy:maintenance:health",
     )
 
@@ -137,7 +158,7 @@ async def _work(settings: ApiSettings) -> None:
     )
     hints = SessionHints(None if redis is None else redis.commands)
     hints.start()
-    engine = RunEngine(settings, database, redis, agent, hints)
+    engine = RunEngine(settings, database, redis, agent, hints, storage)
     engine.start()
     jobs = Jobs(database)
     runners = job_runners(settings, database, storage, extractor, collections)
@@ -171,6 +192,6 @@ def run(settings: ApiSettings) -> int:
     configure_logging(settings.log_level, service="worker")
     # arq tells of each job twice, and we once.
     logging.getLogger("arq").setLevel(logging.WARNING)
-    redis_settings(settings)  # raises where there are none, before anything is opened
+    queue_redis(settings, INDEXING_QUEUE)  # raises where there are none, before anything is opened
     uvloop.run(_work(settings))
     return 0

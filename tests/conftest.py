@@ -6,15 +6,15 @@ import ipaddress
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import redis
 
-from tests.stores import Database, StoreClient, StoreKeeper, Stores, truncate_statement, without_developers_environment
+from tests.cleaner import Cleaner
+from tests.stores import Database, StoreClient, StoreKeeper, Stores, without_developers_environment
 
 _KEEPER = pytest.StashKey[StoreKeeper]()
 _SOCKET_PATH = pytest.StashKey[str]()
@@ -94,12 +94,19 @@ def database(store_client: StoreClient, worker_number: int) -> Database:
     return store_client.database(f"test_gw{worker_number}")
 
 
+@pytest.fixture(scope="session")
+def cleaner(database: Database) -> Iterator[Cleaner]:
+    cleaner = Cleaner(database)
+    yield cleaner
+    cleaner.close()
+
+
 @pytest.fixture
-async def clean_database(database: Database) -> AsyncIterator[Database]:
+def clean_database(database: Database, cleaner: Cleaner) -> Iterator[Database]:
     """This worker's database without a row, before and after: for tests that commit."""
-    await _truncate(database)
+    cleaner.clean()
     yield database
-    await _truncate(database)
+    cleaner.clean()
 
 
 @pytest.fixture
@@ -122,11 +129,3 @@ def redis_url(stores: Stores, worker_number: int) -> str:
 
 
 _COUNTER = itertools.count()
-
-
-async def _truncate(database: Database) -> None:
-    connection = await asyncpg.connect(Database.dsn(database.owner_url), timeout=10)
-    try:
-        await connection.execute(truncate_statement(database.seeded))
-    finally:
-        await connection.close()

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "colloquy_template"
 KEEPER_SECONDS = 90.0
 # How thorough a run is: meant for tests, and therefore kept.
-KNOBS = frozenset({"COLLOQUY_FAULT_ROUNDS", "COLLOQUY_SCHEMATHESIS_EXAMPLES"})
+KNOBS = frozenset({"COLLOQUY_FAULT_ROUNDS", "COLLOQUY_REQUIRE_BROWSER", "COLLOQUY_SCHEMATHESIS_EXAMPLES"})
 
 
 @dataclass(frozen=True)
@@ -249,39 +249,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the pipe alone says when to go
     _keep(folder, socket.socket(fileno=descriptor))
-
-
-def truncate_statement(seeded: tuple[str, ...]) -> str:
-    """SQL that empties the tables of both schemas that have rows, but for those that migrations filled.
-
-    Asking a table for one row is a hundred times cheaper than truncating it.
-    """
-    kept = ", ".join(f"'{table}'" for table in seeded) or "''"
-    return f"""
-        DO $$
-        DECLARE
-            name text;
-            has_rows boolean;
-            full_tables text[] := '{{}}';
-        BEGIN
-            SET LOCAL lock_timeout = '5s';
-            FOR name IN
-                SELECT format('%I.%I', n.nspname, c.relname)
-                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname IN ('chat', 'agent') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-                  AND n.nspname || '.' || c.relname NOT IN ({kept})
-            LOOP
-                EXECUTE 'SELECT EXISTS (SELECT FROM ' || name || ')' INTO has_rows;
-                IF has_rows THEN
-                    full_tables := full_tables || name;
-                END IF;
-            END LOOP;
-            IF full_tables <> '{{}}' THEN
-                EXECUTE 'TRUNCATE ' || array_to_string(full_tables, ', ') || ' RESTART IDENTITY CASCADE';
-            END IF;
-        END
-        $$
-    """
 
 
 def without_developers_environment(environment: dict[str, str] | None = None) -> None:

@@ -15,8 +15,8 @@ import httpx
 
 from agent_service.adapters.provider_status import problem_for_status
 from agent_service.domain.problems import ContextTooLong, ModelProblem, ModelTimeout, ModelUnavailable
-from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
-from shared.contracts.chat import ChatRole, FinishReason, Usage
+from agent_service.domain.turn import Finished, Line, ModelCall, ModelEvent, TextPiece, UsageReport
+from shared.contracts.chat import ChatRole, FinishReason, ImageType, Usage
 from shared.logging import get_logger
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = get_logger("model.google_genai")
 
 _MAX_CLIENTS = 16
+_TAKEN_IMAGES = frozenset({ImageType.PNG, ImageType.JPEG, ImageType.WEBP})
+"""Gemini refuses a turn with any other."""
 _FINISH = {
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
@@ -119,10 +121,20 @@ class _Reply:
         return Usage(prompt_tokens=self._prompt, completion_tokens=self._completion, total_tokens=self._total)
 
 
-def _messages(call: ModelCall) -> list[tuple[str, str]]:
+def _content(line: Line) -> str | list[str | dict[str, Any]]:
+    """Text, or LangChain's content blocks."""
+    line = line.showing(_TAKEN_IMAGES)
+    if not line.images:
+        return line.content
+    pictures = [{"type": "image", "base64": image.data, "mime_type": image.media_type.value} for image in line.images]
+    return [{"type": "text", "text": line.content}, *pictures]
+
+
+def _messages(call: ModelCall) -> list[tuple[str, str | list[str | dict[str, Any]]]]:
     """In LangChain's short form. Gemini takes one system text, and refuses messages without any."""
     names = {ChatRole.USER: "human", ChatRole.ASSISTANT: "ai"}
-    messages = [(names[line.role], line.content) for line in call.lines if line.role in names and line.content]
+    spoken = [line for line in call.lines if line.role in names and (line.content or line.images)]
+    messages = [(names[line.role], _content(line)) for line in spoken]
     system = call.system_text()
     if not messages:
         return [("human", system or " ")]

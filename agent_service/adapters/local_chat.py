@@ -79,7 +79,7 @@ class LocalChat:
         pinned = call.lines[: call.pinned]
         # Its server reads control tokens in what people say, too.
         spoken = [
-            Line(line.role, broken_up(line.content))
+            Line(line.role, broken_up(line.showing(()).content))
             for line in call.lines[call.pinned :]
             if line.role is not ChatRole.SYSTEM
         ]

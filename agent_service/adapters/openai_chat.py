@@ -21,7 +21,7 @@ from agent_service.domain.problems import (
     ModelTimeout,
     ModelUnavailable,
 )
-from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
+from agent_service.domain.turn import Finished, Line, ModelCall, ModelEvent, TextPiece, UsageReport
 from shared.contracts.chat import ChatRole, FinishReason, Usage
 from shared.logging import get_logger, request_id_var
 
@@ -216,7 +216,7 @@ def _headers(endpoint: OpenAIEndpoint) -> dict[str, str]:
 
 
 def _body(call: ModelCall, endpoint: OpenAIEndpoint) -> dict[str, Any]:
-    messages = [{"role": line.role.value, "content": line.content} for line in call.lines]
+    messages: list[dict[str, Any]] = [{"role": line.role.value, "content": _content(line)} for line in call.lines]
     if call.system_prompt:
         messages.insert(0, {"role": ChatRole.SYSTEM.value, "content": call.system_prompt})
     body: dict[str, Any] = {
@@ -232,6 +232,16 @@ def _body(call: ModelCall, endpoint: OpenAIEndpoint) -> dict[str, Any]:
         # OpenAI's newer models refuse the old name, and compatible servers often know no other.
         body["max_completion_tokens" if endpoint.is_openai_itself else "max_tokens"] = call.max_tokens
     return body
+
+
+def _content(line: Line) -> str | list[dict[str, Any]]:
+    if not line.images:
+        return line.content
+    pictures = [
+        {"type": "image_url", "image_url": {"url": f"data:{image.media_type.value};base64,{image.data}"}}
+        for image in line.images
+    ]
+    return [{"type": "text", "text": line.content}, *pictures]
 
 
 def _unavailable(error: httpx.TransportError) -> ModelProblem:

@@ -42,6 +42,8 @@ from shared.web.responses import problems
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
+PATH = "/v1/chat"
+
 # What a client does that closes its connection before the answer: nobody reads this status but our own log.
 _CLIENT_CLOSED = 499
 

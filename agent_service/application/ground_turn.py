@@ -15,7 +15,7 @@ from agent_service.domain.turn import ModelCall, Quotation
 from agent_service.ports.passages import PassageSearch
 from agent_service.prompts.fence import AnswerCleaner, new_code
 from agent_service.prompts.grounding import PromptStyle, grounded, quoted, room_for
-from shared.contracts.chat import ChatRequest, ChatRole, Provider
+from shared.contracts.chat import QUOTATION_MARK, ChatRequest, ChatRole, Provider
 from shared.contracts.knowledge import CitationData, SearchRequest
 from shared.logging import get_logger
 from shared.problems import Problem
@@ -109,7 +109,7 @@ class TurnGrounder:
 def question_of(request: ChatRequest) -> str | None:
     """What the user said last; where that is short, what they said before as well."""
     said = [message.content.strip() for message in request.messages if message.role is ChatRole.USER]
-    said = [content for content in said if content]
+    said = [content for content in said if content and not content.startswith(f"<{QUOTATION_MARK}")]
     if not said:
         return None
     question = said[-1]

@@ -21,6 +21,7 @@ from agent_service.domain.problems import (
     AgentRestarting,
     ModelNotConfigured,
     ModelProblem,
+    ModelRejected,
     ModelTimeout,
     ModelUnavailable,
 )
@@ -200,6 +201,11 @@ class TurnRunner:
                 return
             except ModelProblem as problem:
                 self._metrics.call_failed(call.provider, problem.code)
+                if isinstance(problem, ModelRejected) and turn.first_token_at is None and call.has_images:
+                    # It cannot see, or not one of these. Refused for another reason, it will refuse again.
+                    log.info("model.refused_images", provider=call.provider)
+                    call = call.without_images()
+                    continue
                 pause = self._pause_before_retry(turn, problem, attempt)
                 if pause is None:
                     raise

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from shared.contracts.chat import ChatMessage, ChatRole, FinishReason, Provider, Usage
+from shared.contracts.chat import ChatImage, ChatMessage, ChatRole, FinishReason, ImageType, Provider, Usage
 from shared.contracts.knowledge import Passage
+
+IMAGE_NOT_SHOWN = "[image: not shown to this model]"
+"""Stands for a picture where the model cannot be given it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message as a model reads it: who spoke is part of the text."""
+    """One message as a model reads it: who spoke is part of the text, pictures come after it."""
 
     role: ChatRole
     content: str
+    images: tuple[ChatImage, ...] = ()
 
     @classmethod
     def of(cls, message: ChatMessage) -> Line:
+        images = tuple(message.images or ())
         # Providers disagree on a name field, or drop it; in the text all of them see it.
         if message.name is not None and message.role is ChatRole.USER:
-            return cls(message.role, f"{message.name}: {message.content}")
-        return cls(message.role, message.content)
+            return cls(message.role, f"{message.name}: {message.content}", images)
+        return cls(message.role, message.content, images)
+
+    def showing(self, takes: Collection[ImageType]) -> Line:
+        """The line for a model that takes pictures of these types only: a note stands for each of the others."""
+        if all(image.media_type in takes for image in self.images):
+            return self
+        kept = tuple(image for image in self.images if image.media_type in takes)
+        notes = [IMAGE_NOT_SHOWN] * (len(self.images) - len(kept))
+        return Line(self.role, "\n".join([self.content, *notes]), kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,14 @@ class ModelCall:
     temperature: float | None = None
     max_tokens: int | None = None
     pinned: int = 0
+
+    @property
+    def has_images(self) -> bool:
+        return any(line.images for line in self.lines)
+
+    def without_images(self) -> ModelCall:
+        """The same for a model that cannot see: notes stand for the pictures."""
+        return replace(self, lines=tuple(line.showing(()) for line in self.lines))
 
     def system_text(self) -> str | None:
         """All that speaks with the system's voice, joined: some providers take one system text only."""

@@ -100,7 +100,7 @@ def grounded(call: ModelCall, quotations: Sequence[Quotation], code: str, style:
     """The call with the rules in the system's text, and the quotations before the last question of the user."""
     asked = last_question(call.lines)
     lines = list(call.lines)
-    lines[asked] = Line(ChatRole.USER, _user_turn(lines[asked].content, quotations, code, style))
+    lines[asked] = replace(lines[asked], content=_user_turn(lines[asked].content, quotations, code, style))
     examples = _examples(style)
     return replace(
         call,

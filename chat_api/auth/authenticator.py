@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from shared.security import (
 
 ISSUER = "colloquy"
 _API_KEY = re.compile(r"cq_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
+_TICKET = re.compile(r"[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
 
 
@@ -48,6 +50,23 @@ class ApiKeySecret:
         if match is None:
             return None
         return cls(UUID(hex=match[1]), text, hash_secret(match[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class TicketSecret:
+    """The secret parts of a WebSocket ticket. Only `secret_hash` may be stored."""
+
+    text: str
+    secret_hash: bytes
+
+    @classmethod
+    def new(cls) -> TicketSecret:
+        text = secrets.token_urlsafe(_SECRET_BYTES)
+        return cls(text, hash_secret(text))
+
+    @classmethod
+    def parse(cls, text: str) -> TicketSecret | None:
+        return cls(text, hash_secret(text)) if _TICKET.fullmatch(text) else None
 
 
 def hash_secret(secret: str) -> bytes:
@@ -121,6 +140,27 @@ class Authenticator:
         if owner is None:
             return None
         return Actor(owner.user_id, frozenset(Scope(scope) for scope in owner.scopes), key.key_id)
+
+    async def authenticate_ticket(self, text: str) -> Actor:
+        """The caller behind a WebSocket ticket, which is used up by this. Raises `NotAuthenticated`."""
+        ticket = TicketSecret.parse(text)
+        holder = None
+        if ticket is not None:
+            holder = await repository.use_ticket(self._database, ticket.secret_hash, self._clock.now())
+        if holder is None:
+            raise NotAuthenticated("The ticket is unknown, used or expired.")
+        return Actor(holder.user_id, frozenset(Scope(scope) for scope in holder.scopes), holder.api_key_id)
+
+    async def still_valid(self, actors: Collection[Actor]) -> set[Actor]:
+        """Those whose account is open and whose API key is live: for connections that outlive their credential.
+
+        One statement for all of them. An access token that ran out does not matter here.
+        """
+        if not actors:
+            return set()
+        holders = {(actor.user_id, actor.api_key_id) for actor in actors}
+        live = await repository.live_holders(self._database, holders, self._clock.now())
+        return {actor for actor in actors if (actor.user_id, actor.api_key_id) in live}
 
     def authenticate_agent(self, token: str) -> None:
         """Accept the agent's service token. Raises `NotAuthenticated`."""

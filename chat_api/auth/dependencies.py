@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,9 +11,10 @@ from chat_api.auth.api_keys import ApiKeyService
 from chat_api.auth.authenticator import Authenticator
 from chat_api.auth.permissions import authenticator_of
 from chat_api.auth.sealing import SecretSeal
+from chat_api.auth.tickets import TicketService
 from chat_api.config import ApiSettings
 from chat_api.kit.clock import Clock
-from chat_api.kit.db import Db
+from chat_api.kit.db import Db, Statements
 
 
 async def get_authenticator(request: Request) -> Authenticator:
@@ -44,5 +46,10 @@ async def get_seal(settings: TheSettings) -> SecretSeal:
     return SecretSeal(settings.secret_key.get_secret_value())
 
 
+async def get_tickets(database: Statements, clock: TheClock, settings: TheSettings) -> TicketService:
+    return TicketService(database, clock, lifetime=timedelta(seconds=settings.ws_ticket_seconds))
+
+
 ApiKeys = Annotated[ApiKeyService, Depends(get_api_keys)]
 TheSeal = Annotated[SecretSeal, Depends(get_seal)]
+Tickets = Annotated[TicketService, Depends(get_tickets)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -34,6 +34,39 @@ _users = table(
     "users", column("id", Uuid()), column("is_active", Boolean()), column("is_admin", Boolean()), schema=SCHEMA
 )
 
+# One statement, so that of two uses at once only one finds the row. What was used up is gone, and what may no longer
+# be used (the account is closed, the key was revoked since) stays until it expires.
+_USE_TICKET = """
+DELETE FROM chat.ws_tickets t USING chat.users u
+WHERE t.ticket_hash = $1 AND t.expires_at > $2 AND u.id = t.user_id AND u.is_active
+  AND (t.api_key_id IS NULL OR EXISTS (
+      SELECT 1 FROM chat.api_keys k
+      WHERE k.id = t.api_key_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)))
+RETURNING t.user_id, t.api_key_id, t.scopes
+"""
+
+# No row for a closed account or a key that was revoked since it was verified.
+_ADD_TICKET = """
+INSERT INTO chat.ws_tickets (ticket_hash, user_id, api_key_id, scopes, expires_at)
+SELECT $1, u.id, $3, $4, $5 FROM chat.users u WHERE u.id = $2 AND u.is_active
+  AND ($3::uuid IS NULL OR EXISTS (SELECT 1 FROM chat.api_keys k WHERE k.id = $3 AND k.revoked_at IS NULL))
+RETURNING true
+"""
+
+_FORGET_TICKETS = """
+WITH gone AS (DELETE FROM chat.ws_tickets WHERE expires_at <= $1 RETURNING 1) SELECT count(*) AS tickets FROM gone
+"""
+
+_LIVE = """
+SELECT a.user_id, a.api_key_id
+FROM unnest($1::uuid[], $2::uuid[]) AS a (user_id, api_key_id)
+JOIN chat.users u ON u.id = a.user_id AND u.is_active
+WHERE a.api_key_id IS NULL OR EXISTS (
+    SELECT 1 FROM chat.api_keys k
+    WHERE k.id = a.api_key_id AND k.user_id = a.user_id AND k.revoked_at IS NULL
+      AND (k.expires_at IS NULL OR k.expires_at > $3))
+"""
+
 _IS_ADMIN = "SELECT is_admin FROM chat.users WHERE id = $1 AND is_active"
 
 
@@ -47,6 +80,42 @@ async def use_key(database: Database, key_id: UUID, secret_hash: bytes, now: dat
     """Whom a live key belongs to; None for a key that is unknown, revoked, expired, or of a closed account."""
     row = await database.fetch_row(_USE_KEY, key_id, secret_hash, now)
     return None if row is None else KeyOwner(user_id=row["user_id"], scopes=row["scopes"])
+
+
+@dataclass(frozen=True, slots=True)
+class TicketHolder:
+    user_id: UUID
+    api_key_id: UUID | None
+    scopes: Sequence[str]
+
+
+async def add_ticket(database: Database, ticket_hash: bytes, holder: TicketHolder, expires_at: datetime) -> bool:
+    """Whether its holder may still have one."""
+    scopes = list(holder.scopes)
+    row = await database.fetch_row(_ADD_TICKET, ticket_hash, holder.user_id, holder.api_key_id, scopes, expires_at)
+    return row is not None
+
+
+async def use_ticket(database: Database, ticket_hash: bytes, now: datetime) -> TicketHolder | None:
+    """Whom a live ticket was made for, once; None for one that is unknown, used, expired, or whose holder may not."""
+    row = await database.fetch_row(_USE_TICKET, ticket_hash, now)
+    if row is None:
+        return None
+    return TicketHolder(user_id=row["user_id"], api_key_id=row["api_key_id"], scopes=row["scopes"])
+
+
+async def forget_tickets(database: Database, now: datetime) -> int:
+    row = await database.fetch_row(_FORGET_TICKETS, now)
+    return 0 if row is None else int(row["tickets"])
+
+
+async def live_holders(
+    database: Database, holders: Collection[tuple[UUID, UUID | None]], now: datetime
+) -> set[tuple[UUID, UUID | None]]:
+    """Of pairs of a person and their API key, or None for a sign-in, those that may still be used."""
+    users, keys = [user for user, _ in holders], [key for _, key in holders]
+    rows = await database.fetch_rows(_LIVE, users, keys, now)
+    return {(row["user_id"], row["api_key_id"]) for row in rows}
 
 
 async def is_admin(database: Database, user_id: UUID) -> bool:

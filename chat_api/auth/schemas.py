@@ -59,3 +59,12 @@ class ApiKeyCreated(ApiKeyRead):
     )
 
     key: str = Field(description="The key itself. It is shown here once and stored nowhere.")
+
+
+class Ticket(ReadSchema):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"ticket": "Zk3b0uYq4w7v1s9t2xRm5n8p6cLdJhGfEaQoWiTyUbV", "expires_in": 30}}
+    )
+
+    ticket: str = Field(description="For `/api/v1/ws?ticket=…`. It is good for one connection.")
+    expires_in: int = Field(description="Seconds.")

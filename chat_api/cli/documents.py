@@ -1,4 +1,4 @@
-"""The OpenAPI documents of both services, as they are committed."""
+"""The OpenAPI documents of both services, and the AsyncAPI document of the WebSockets, as they are committed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ import click
 
 def openapi_document(service: str) -> str:
     """The document as text that ends with a line break, in an order that does not change by itself."""
-    document: dict[str, Any] = _ours() if service == "chat_api" else _agents()
+    return _as_text(_ours() if service == "chat_api" else _agents())
+
+
+def sockets_document() -> str:
+    """The AsyncAPI document, the same way."""
+    from chat_api.config import ApiSettings
+    from chat_api.main import create_app
+    from chat_api.realtime.asyncapi import asyncapi_document
+
+    return _as_text(asyncapi_document(create_app(ApiSettings.load()).version))
+
+
+def _as_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -144,12 +144,15 @@ def check(api_url: str | None, agent_url: str | None, content: str) -> None:
 
 @colloquy.command()
 @click.option("--service", type=click.Choice(SERVICES), default="chat_api", show_default=True)
+@click.option("--sockets", is_flag=True, help="The AsyncAPI document of the chat API's WebSockets instead.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file (default: the terminal).")
-def openapi(service: str, output: Path | None) -> None:
+def openapi(service: str, sockets: bool, output: Path | None) -> None:
     """Print a service's OpenAPI document."""
-    from chat_api.cli.documents import openapi_document
+    from chat_api.cli.documents import openapi_document, sockets_document
 
-    document = openapi_document(service)
+    if sockets and service != "chat_api":
+        raise click.UsageError("Only the chat API has WebSockets.")
+    document = sockets_document() if sockets else openapi_document(service)
     if output is None:
         click.echo(document, nl=False)
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.problems import FieldError, PayloadTooLarge, Problem, ServiceUnavailable, ValidationFailed
+from chat_api.kit.storage import BytesMissing
+from shared.problems import PayloadTooLarge, Problem
 
 
 class DocumentNotFound(Problem):
@@ -24,38 +25,7 @@ class DocumentTooLarge(PayloadTooLarge):
         return cls(f"{name!r} is larger than {limit} bytes, which is the most that a document may have.")
 
 
-class UnsupportedUpload(Problem):
-    """The body is no `multipart/form-data`."""
-
-    status = 415
-    code = "unsupported-media-type"
-    title = "The body is not an upload"
-    detail = "Send the files as `multipart/form-data`."
-
-
-class InvalidUpload(ValidationFailed):
-    """The form is well-formed, and does not hold what it should."""
-
-    code = "invalid-upload"
-    title = "The upload is not valid"
-    detail = "Send one to fifty files, each in a part named `files` with its file name."
-
-    def __init__(self, detail: str | None = None, *, field: str = "files") -> None:
-        detail = detail or self.detail
-        super().__init__(detail, errors=[FieldError(loc=["body", field], msg=detail, type="upload")])
-
-
-class StorageUnavailable(ServiceUnavailable):
-    code = "storage-unavailable"
-    title = "The document storage is unavailable"
-    detail = "The storage of documents does not answer. Nothing was changed; try again."
-    retry_after = 2
-
-
-class BytesMissing(Problem):
-    """The row is there and its bytes are not: only the person can bring them back."""
-
-    status = 410
+class DocumentBytesMissing(BytesMissing):
     code = "document-bytes-missing"
     title = "The document's file is gone"
     detail = "The file of this document is no longer in storage. Delete the document and upload it again."

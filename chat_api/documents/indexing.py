@@ -14,15 +14,15 @@ from typing import assert_never
 from chat_api.clients.collections import Collections
 from chat_api.clients.connection import AgentBrokeOff, AgentRefused, AgentUnavailable
 from chat_api.config import ApiSettings
-from chat_api.documents.errors import StorageUnavailable
+from chat_api.documents.errors import DocumentBytesMissing
 from chat_api.documents.extraction.document_format import DocumentFormat
 from chat_api.documents.extraction.extractor import Extraction, ExtractionUnavailable
 from chat_api.documents.job_repository import DocumentJobRepository, WantedDocument
-from chat_api.documents.scratch import scratch_folder
-from chat_api.documents.storage import DocumentStorage
 from chat_api.kit.db import Database
 from chat_api.kit.jobs import Limit, Postponed
 from chat_api.kit.outbox import Job, LeaseLost, hold, settle
+from chat_api.kit.scratch import scratch_folder
+from chat_api.kit.storage import BytesMissing, Storage, StorageUnavailable
 from shared.contracts.knowledge import Block, DocumentPut, IndexedDocument, IndexFailed, IndexProgress
 from shared.logging import get_logger
 from shared.problems import Problem, ProblemDocument
@@ -55,7 +55,7 @@ class IndexDocument:
     def __init__(
         self,
         database: Database,
-        storage: DocumentStorage,
+        storage: Storage,
         extraction: Extraction,
         collections: Collections,
         settings: ApiSettings,
@@ -121,6 +121,8 @@ class IndexDocument:
             try:
                 await self._storage.download(document.storage_key, path)
                 return await self._extraction.extract(path, _FORMATS[document.content_type])
+            except BytesMissing:
+                raise DocumentBytesMissing from None
             except (StorageUnavailable, ExtractionUnavailable) as problem:
                 raise Postponed(problem) from None
 

@@ -17,15 +17,15 @@ from uuid import UUID
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api.documents.errors import StorageUnavailable
 from chat_api.documents.models import Document
 from chat_api.documents.repository import DocumentRepository
 from chat_api.documents.service import BytesNeeded, DocumentService, NewDocument
-from chat_api.documents.storage import DocumentStorage, storage_key
-from chat_api.documents.upload import ReceivedFile
+from chat_api.documents.storage import storage_key
 from chat_api.kit.clock import Clock
 from chat_api.kit.db import Database
 from chat_api.kit.models import new_id
+from chat_api.kit.storage import Storage, StorageUnavailable
+from chat_api.kit.upload import ReceivedFile
 from shared.logging import get_logger
 from shared.problems import Problem
 
@@ -52,7 +52,7 @@ class _Staged:
 class Intake:
     """One per process."""
 
-    def __init__(self, database: Database, storage: DocumentStorage, clock: Clock) -> None:
+    def __init__(self, database: Database, storage: Storage, clock: Clock) -> None:
         self._turns = asyncio.Semaphore(_COMMITS_AT_ONCE)
         self._database = database
         self._storage = storage
@@ -124,7 +124,7 @@ class Intake:
                     log.warning("document.bytes_left", document_id=str(one.document.id))
 
 
-async def remove_orphans(database: Database, storage: DocumentStorage, clock: Clock) -> int:
+async def remove_orphans(database: Database, storage: Storage, clock: Clock) -> int:
     """Delete stored bytes older than `ORPHAN_AGE` that belong to no document; returns how many objects.
 
     Touches only what is stored under a bot that this database knows: a bucket may be shared, with another

@@ -10,12 +10,11 @@ from uuid import UUID
 
 from chat_api.clients.collections import Collections
 from chat_api.clients.connection import AgentBrokeOff, AgentRefused, AgentUnavailable
-from chat_api.documents.errors import StorageUnavailable
 from chat_api.documents.job_repository import DeletedDocument, DocumentJobRepository
-from chat_api.documents.storage import DocumentStorage
 from chat_api.kit.db import Database
 from chat_api.kit.jobs import Postponed
 from chat_api.kit.outbox import Job, LeaseLost, hold, settle
+from chat_api.kit.storage import Storage, StorageUnavailable
 from shared.logging import get_logger
 
 log = get_logger("purge")
@@ -29,7 +28,7 @@ class PurgeDocument:
 
     limit = None
 
-    def __init__(self, database: Database, storage: DocumentStorage, collections: Collections) -> None:
+    def __init__(self, database: Database, storage: Storage, collections: Collections) -> None:
         self._database = database
         self._storage = storage
         self._collections = collections
@@ -69,7 +68,7 @@ class PurgeDocument:
 class DocumentsOfBot:
     """`BotContents`: the documents of a bot whose collection is gone, in batches."""
 
-    def __init__(self, database: Database, storage: DocumentStorage) -> None:
+    def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
         self._storage = storage
 
@@ -86,7 +85,7 @@ class DocumentsOfBot:
     async def _remove_rest(self, bot_id: UUID) -> None:
         """Bytes without a row, of uploads that broke off. Once the bot is gone nobody would know them for ours."""
         try:
-            async for batch in self._storage.objects(bot_id):
+            async for batch in self._storage.objects(str(bot_id)):
                 for stored in batch:
                     await self._storage.delete(stored.key)
         except StorageUnavailable as problem:
@@ -99,7 +98,7 @@ class DocumentsOfBot:
             return await DocumentJobRepository(db).of_bot(bot_id, _BATCH)
 
 
-async def delete_bytes(storage: DocumentStorage, key: str) -> None:
+async def delete_bytes(storage: Storage, key: str) -> None:
     try:
         await storage.delete(key)
     except StorageUnavailable as problem:

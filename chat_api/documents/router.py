@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.requests import ClientDisconnect
 
 from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock, TheSettings
@@ -26,9 +25,6 @@ from chat_api.documents.errors import (
     DocumentTooLarge,
     EmbedderRateLimited,
     EmbeddingModelChanged,
-    InvalidUpload,
-    StorageUnavailable,
-    UnsupportedUpload,
 )
 from chat_api.documents.extraction.errors import EmptyDocument, UnsupportedDocument
 from chat_api.documents.intake import Create, Intake
@@ -43,15 +39,16 @@ from chat_api.documents.schemas import (
     UploadFingerprint,
     UploadRead,
 )
-from chat_api.documents.scratch import scratch_folder
 from chat_api.documents.service import DocumentService
-from chat_api.documents.upload import MAX_FILES, ReceivedFile, UploadReader
+from chat_api.documents.upload import MAX_FILES, document_reader
 from chat_api.kit.clock import Clock
 from chat_api.kit.db import Database, Statements
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.scratch import scratch_folder
+from chat_api.kit.storage import StorageUnavailable
+from chat_api.kit.upload import InvalidUpload, ReceivedFile, UnsupportedUpload, upload_body
 from shared.contracts.knowledge import ChunkPage, SearchAnswer
-from shared.problems import MalformedRequest
 
 router = APIRouter(tags=["Documents"])
 
@@ -131,8 +128,8 @@ async def upload_documents(
         # Before a byte is read. No connection is held while they come; it is asked again when they are stored.
         await BotService(db, clock).owned(bot_id, actor.user_id, lock=False)
     async with scratch_folder() as folder:
-        reader = UploadReader(folder, max_bytes=settings.max_document_bytes)
-        files = await reader.form(request.headers.get("content-type"), _body(request))
+        reader = document_reader(folder, max_bytes=settings.max_document_bytes)
+        files = await reader.form(request.headers.get("content-type"), upload_body(request))
         return await _accept(request, intake, clock, bot_id, actor.user_id, files, key, UploadRead.of_all)
 
 
@@ -158,7 +155,7 @@ async def create_text_document(
     async with database.unit() as db:
         await BotService(db, clock).owned(bot_id, actor.user_id, lock=False)
     async with scratch_folder() as folder:
-        reader = UploadReader(folder, max_bytes=settings.max_document_bytes)
+        reader = document_reader(folder, max_bytes=settings.max_document_bytes)
         files = await reader.text(body.name, body.text)
         return await _accept(request, intake, clock, bot_id, actor.user_id, files, key, _only)
 
@@ -279,15 +276,6 @@ def _may_use(database: Database, clock: Clock, bot_id: UUID, user_id: UUID) -> M
             return await BotService(db, clock).is_visible(bot_id, user_id)
 
     return may_use
-
-
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for data in request.stream():
-            yield data
-    except ClientDisconnect:
-        # Nobody reads the answer; it ends the request in order.
-        raise MalformedRequest("The client went away in the middle of the upload.") from None
 
 
 async def _accept(

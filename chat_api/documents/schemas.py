@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from chat_api.documents.models import Document, DocumentStatus
-from chat_api.documents.names import LONGEST_NAME
+from chat_api.kit.file_names import LONGEST_NAME
 from shared.contracts.knowledge import MAX_TOP_K, SearchMode
 from shared.problems import ProblemDocument
 from shared.schema import ReadSchema, Timestamp, WriteSchema

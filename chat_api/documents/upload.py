@@ -1,252 +1,37 @@
-"""Reading an upload: from the network to files of a temporary folder, in bounded memory.
-
-The form is parsed as it arrives, after the caller's right to send it was checked: the framework's own form
-parser would read everything first, for anybody. Each file's size and SHA-256 are taken on the way, and the
-first thing that is wrong ends the reading.
-"""
+"""What an upload of documents may hold."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-
-from chat_api.documents.errors import DocumentTooLarge, InvalidUpload, UnsupportedUpload
-from chat_api.documents.extraction.document_format import DocumentFormat
+from chat_api.documents.errors import DocumentTooLarge
 from chat_api.documents.extraction.errors import EmptyDocument, UnsupportedDocument
 from chat_api.documents.extraction.formats import detect
-from chat_api.documents.names import clean_name
-from shared.problems import MalformedRequest
-
-if TYPE_CHECKING:
-    # Exists for type checkers only.
-    from python_multipart.multipart import MultipartCallbacks
+from chat_api.kit.upload import UploadReader, UploadRules
 
 MAX_FILES = 50
-FIELD_NAMES = frozenset({"files", "file"})
-MULTIPART = b"multipart/form-data"
-_WRITE_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedFile:
-    """One file, whole, in the upload's folder."""
-
-    name: str
-    path: Path
-    size: int
-    sha256: bytes
-    content_type: str
-
-
-class UploadReader:
-    """Makes `ReceivedFile`s in `folder`; a document may have `max_bytes`."""
-
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._files: list[ReceivedFile] = []
-        self._current: _FileInProgress | None = None
-
-    async def form(self, content_type: str | None, body: AsyncIterable[bytes]) -> list[ReceivedFile]:
-        """The files of a multipart form.
-
-        Raises `UnsupportedUpload`, `MalformedRequest` and `InvalidUpload` for the form, and `DocumentTooLarge`,
-        `EmptyDocument` and `UnsupportedDocument` for one of its files.
-        """
-        form = _Form(_boundary(content_type))
-        try:
-            async for data in body:
-                for event in form.feed(data):
-                    await self._take(event)
-        finally:
-            self._close()
-        if not form.ended:
-            raise MalformedRequest("The upload ends before its last boundary.")
-        if not self._files:
-            raise InvalidUpload
-        return self._files
-
-    async def text(self, name: str, text: str) -> list[ReceivedFile]:
-        """One file, of text that came in another way."""
-        try:
-            for event in (_Began(name, "name"), text.encode(), _ENDED):
-                await self._take(event)
-        finally:
-            self._close()
-        return self._files
-
-    def _close(self) -> None:
-        if self._current is not None:
-            self._current.close()
-
-    async def _take(self, event: _Event) -> None:
-        if isinstance(event, _Began):
-            self._begin(event)
-            return
-        assert self._current is not None
-        if isinstance(event, _Ended):
-            self._files.append(await self._current.finish())
-            self._current = None
-        else:
-            await self._current.add(event)
-
-    def _begin(self, event: _Began) -> None:
-        name = clean_name(event.name)
-        if not name:
-            raise InvalidUpload("A file needs a name that can be shown.", field=event.field)
-        if len(self._files) == MAX_FILES:
-            raise InvalidUpload(f"An upload may have {MAX_FILES} files at most.")
-        self._current = _FileInProgress(name, self._folder / str(len(self._files)), self._max_bytes)
+def document_reader(folder: Path, *, max_bytes: int) -> UploadReader:
+    """Raises `DocumentTooLarge`, `EmptyDocument` and `UnsupportedDocument` for a file."""
+    return UploadReader(
+        folder,
+        UploadRules(
+            fields=("files", "file"),
+            max_files=MAX_FILES,
+            max_bytes=max_bytes,
+            judge=_content_type,
+            too_large=DocumentTooLarge.named,
+        ),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Began:
-    name: str
-    field: str
-
-
-class _Ended:
-    pass
-
-
-_ENDED = _Ended()
-_Event = _Began | bytes | _Ended
-
-
-class _FileInProgress:
-    def __init__(self, name: str, path: Path, max_bytes: int) -> None:
-        self._name = name
-        self._path = path
-        self._max_bytes = max_bytes
-        self._file: BinaryIO = path.open("xb", buffering=0)
-        self._buffer = bytearray()
-        self._size = 0
-        self._hash = hashlib.sha256()
-
-    async def add(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self._max_bytes:
-            raise DocumentTooLarge.named(self._name, self._max_bytes)
-        self._buffer += data
-        if len(self._buffer) >= _WRITE_BYTES:
-            await asyncio.to_thread(self._flush)
-
-    async def finish(self) -> ReceivedFile:
-        found = await asyncio.to_thread(self._complete)
-        return ReceivedFile(self._name, self._path, self._size, self._hash.digest(), found.content_type)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _complete(self) -> DocumentFormat:
-        self._flush()
-        self._file.close()
-        with self._path.open("rb") as content:
-            try:
-                return detect(content, self._name)
-            # Of many files the answer must say which.
-            except EmptyDocument as error:
-                raise EmptyDocument(f"{self._name!r} is empty. {error.detail}") from None
-            except UnsupportedDocument as error:
-                raise UnsupportedDocument(f"{self._name!r} cannot be taken. {error.detail}") from None
-
-    def _flush(self) -> None:
-        self._hash.update(self._buffer)
-        remaining = memoryview(self._buffer)
-        while remaining:
-            remaining = remaining[self._file.write(remaining) :]
-        remaining.release()
-        self._buffer = bytearray()
-
-
-class _Form:
-    """The parser's callbacks, as events in order."""
-
-    def __init__(self, boundary: bytes) -> None:
-        self.ended = False
-        self._events: list[_Event] = []
-        self._header_name = b""
-        self._header_value = b""
-        self._disposition: bytes | None = None
-        callbacks: MultipartCallbacks = {
-            "on_part_begin": self._on_part_begin,
-            "on_header_field": self._on_header_field,
-            "on_header_value": self._on_header_value,
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": self._on_part_data,
-            "on_part_end": self._on_part_end,
-            "on_end": self._on_end,
-        }
-        try:
-            self._parser = MultipartParser(boundary, callbacks)
-        except FormParserError:
-            raise MalformedRequest("The boundary of the upload is too long.") from None
-
-    def feed(self, data: bytes) -> Sequence[_Event]:
-        """What these bytes complete. Raises `MalformedRequest` and `InvalidUpload`."""
-        try:
-            if data and not self.ended:
-                self._parser.write(data)
-        except FormParserError:
-            raise MalformedRequest("The upload is not well-formed multipart/form-data.") from None
-        events, self._events = self._events, []
-        return events
-
-    def _on_part_begin(self) -> None:
-        self._disposition = None
-        self._header_name = self._header_value = b""
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
-    def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        field = _text(options.get(b"name", b""))
-        if field not in FIELD_NAMES:
-            raise InvalidUpload("The files of an upload are in parts named `files`, and there are no other parts.")
-        if b"filename" not in options:
-            raise InvalidUpload("A part named `files` needs the name of its file.")
-        self._events.append(_Began(_text(options[b"filename"]), field))
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._events.append(data[start:end])
-
-    def _on_part_end(self) -> None:
-        self._events.append(_ENDED)
-
-    def _on_end(self) -> None:
-        self.ended = True
-
-
-def _text(raw: bytes) -> str:
-    """Browsers send UTF-8, whatever the standards said before; others what their machine has."""
+def _content_type(content: BinaryIO, name: str) -> str:
     try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _boundary(content_type: str | None) -> bytes:
-    kind, options = parse_options_header(content_type)
-    if kind != MULTIPART:
-        raise UnsupportedUpload
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise MalformedRequest("The Content-Type of the upload names no boundary.")
-    return boundary
+        return detect(content, name).content_type
+    # Of many files the answer must say which.
+    except EmptyDocument as error:
+        raise EmptyDocument(f"{name!r} is empty. {error.detail}") from None
+    except UnsupportedDocument as error:
+        raise UnsupportedDocument(f"{name!r} cannot be taken. {error.detail}") from None

@@ -11,15 +11,15 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import orjson
 from arq import func
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.worker import Worker
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from chat_api.config import ApiSettings
@@ -38,6 +38,7 @@ _SAY_AGAIN_SECONDS = 5.0
 """What is still due after this long may have been lost by Redis, or by a worker that died before it claimed it."""
 _ROUND_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+_CONNECT_SECONDS = 1.0
 _LONGEST_JOB_SECONDS = 3600
 _FORGOTTEN_SECONDS = 86_400
 
@@ -47,12 +48,18 @@ def to_json(value: dict[str, Any]) -> bytes:
     return orjson.dumps(value, default=str)
 
 
-def redis_settings(settings: ApiSettings) -> RedisSettings:
-    """Raises `SettingsError`."""
+def queue_redis(settings: ApiSettings, queue_name: str) -> ArqRedis:
+    """A client that has not connected yet, and whose owner closes it. Raises `SettingsError`.
+
+    arq's own `create_pool` connects before it hands the client out: cancelled meanwhile, it leaves a connection
+    behind that nobody can close.
+    """
     if settings.redis_url is None:
         raise SettingsError("COLLOQUY_REDIS_URL is not set, and the worker's queue lives there.")
-    # Who uses it tries again for ever, at a pace of its own.
-    return replace(RedisSettings.from_dsn(settings.redis_url.get_secret_value()), conn_retries=0)
+    pool = ConnectionPool.from_url(
+        settings.redis_url.get_secret_value(), encoding="utf8", socket_connect_timeout=_CONNECT_SECONDS
+    )
+    return ArqRedis(pool, job_serializer=to_json, job_deserializer=orjson.loads, default_queue_name=queue_name)
 
 
 def job_worker(settings: ApiSettings, queue_name: str, runner: JobRunner) -> Worker:
@@ -63,7 +70,7 @@ def job_worker(settings: ApiSettings, queue_name: str, runner: JobRunner) -> Wor
 
     return Worker(
         functions=[func(work, name=_FUNCTION)],
-        redis_settings=redis_settings(settings),
+        redis_pool=queue_redis(settings, queue_name),
         job_serializer=to_json,
         job_deserializer=orjson.loads,
         keep_result=0,
@@ -95,14 +102,18 @@ async def keep_working(make: Callable[[], Worker]) -> None:
 
 
 async def _close(worker: Worker) -> None:
+    redis = worker.pool
     # Apart, because what it raises includes the cancellation of its own jobs, which is not ours.
     closing = asyncio.create_task(worker.close())
     await asyncio.wait({closing}, timeout=2)
     closing.cancel()
     await asyncio.gather(closing, return_exceptions=True)
-    if worker.pool is not None:
-        with contextlib.suppress(RedisError, OSError):
-            await worker.pool.aclose(close_connection_pool=True)
+    await _disconnect(redis)
+
+
+async def _disconnect(redis: ArqRedis) -> None:
+    with contextlib.suppress(RedisError, OSError):
+        await redis.aclose(close_connection_pool=True)
 
 
 class Relay:
@@ -125,9 +136,8 @@ class Relay:
         self._queue_name = queue_name
         self._topics = topics
         self._say_again_seconds = say_again_seconds
-        self._redis_settings = redis_settings(settings)
         self._poll_seconds = settings.job_poll_seconds
-        self._redis: ArqRedis | None = None
+        self._redis = queue_redis(settings, queue_name)
         self._said: dict[str, float] = {}
         self._is_cut_off = False
 
@@ -153,14 +163,12 @@ class Relay:
                 self._said[name] = now
 
     async def aclose(self) -> None:
-        redis, self._redis = self._redis, None
+        """Drop what is known of Redis, connections too. The next round connects anew."""
         self._said.clear()
-        if redis is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await redis.aclose(close_connection_pool=True)
+        await _disconnect(self._redis)
 
     async def _say(self, name: str, entry: Due, *, again: bool) -> None:
-        redis = await self._connect()
+        redis = self._redis
         if entry.attempt and not again:
             # It is due once more, so whoever had it is gone, and arq would wait for them for an hour.
             await self._forget(redis, _arq_id(entry.id, entry.attempt - 1))
@@ -198,11 +206,6 @@ class Relay:
             if self._is_cut_off:
                 log.info("relay.back")
             self._is_cut_off = False
-
-    async def _connect(self) -> ArqRedis:
-        if self._redis is None:
-            self._redis = await create_pool(self._redis_settings, job_serializer=to_json, job_deserializer=orjson.loads)
-        return self._redis
 
 
 def _arq_id(entry_id: UUID, attempt: int) -> str:

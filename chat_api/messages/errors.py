@@ -25,6 +25,13 @@ class MessageDeleted(Problem):
     detail = "A deleted message stays as a tombstone and cannot be changed."
 
 
+class TooManyReactions(Problem):
+    status = 409
+    code = "too-many-reactions"
+    title = "The message has too many reactions"
+    detail = "A message may have 20 different reactions. Join one of them, or take one of yours back first."
+
+
 class MessageStreaming(Problem):
     status = 409
     code = "message-streaming"

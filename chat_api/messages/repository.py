@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chat_api.attachments.models import MessageAttachment
 from chat_api.messages.documents import MESSAGE_TEXT
 from chat_api.messages.models import Message, MessageRevision
 from chat_api.sessions.models import Participant, Session
@@ -42,10 +43,12 @@ class MessageRepository:
         ).scalar_one_or_none()
         if session is None:
             return None
+        # The person once more: who waited for the session saw its participants as they were before.
         message = (
             await self._db.execute(
                 select(Message)
-                .where(Message.session_id == session_id, Message.id == message_id)
+                .join(Participant, Participant.session_id == Message.session_id)
+                .where(Message.session_id == session_id, Message.id == message_id, Participant.user_id == user_id)
                 .with_for_update(of=Message)
             )
         ).scalar_one_or_none()
@@ -85,6 +88,14 @@ class MessageRepository:
         await self._db.execute(
             delete(MessageRevision).where(
                 MessageRevision.session_id == session_id, MessageRevision.message_id == message_id
+            )
+        )
+
+    async def forget_attachments(self, session_id: UUID, message_id: UUID) -> None:
+        """No longer name any file, so that this message lets nobody read one."""
+        await self._db.execute(
+            delete(MessageAttachment).where(
+                MessageAttachment.session_id == session_id, MessageAttachment.message_id == message_id
             )
         )
 

@@ -16,7 +16,14 @@ from chat_api.kit.bound_route import bound_by, bound_router, located, path_uuid
 from chat_api.kit.db import Db, Statements, get_database
 from chat_api.kit.pagination import InvalidCursor
 from chat_api.messages.documents import VISIBLE_MESSAGE, WINDOW_AFTER, WINDOW_BEFORE
-from chat_api.messages.errors import MessageDeleted, MessageNotFound, MessageStreaming, NotYourMessage
+from chat_api.messages.errors import (
+    MessageDeleted,
+    MessageNotFound,
+    MessageStreaming,
+    NotYourMessage,
+    TooManyReactions,
+)
+from chat_api.messages.reactions import Emoji
 from chat_api.messages.schemas import MessagePatch, MessageRead, MessageWindow, Revisions
 from chat_api.messages.service import MessageService
 from chat_api.sessions.dependencies import OwnedSession, SessionId, TheHints, VisibleSession
@@ -125,6 +132,34 @@ async def patch_message(
 async def delete_message(session_id: SessionId, message_id: MessageId, actor: ChatWriter, messages: Messages) -> None:
     """Leave a tombstone in its place. The sender may do it, and the session's owner."""
     await messages.delete(session_id, message_id, actor.user_id)
+
+
+@router.put(
+    "/{message_id}/reactions/{emoji}",
+    response_model=MessageRead,
+    summary="React to a message",
+    responses=answers(MessageNotFound, SessionArchived, MessageDeleted, TooManyReactions),
+)
+async def put_reaction(
+    session_id: SessionId, message_id: MessageId, emoji: Emoji, actor: ChatWriter, messages: Messages
+) -> Response:
+    """Add one's own reaction, and answer with the message. Doing it twice is the same as once."""
+    document = await messages.react(session_id, message_id, actor.user_id, emoji)
+    return Response(document, media_type="application/json")
+
+
+@router.delete(
+    "/{message_id}/reactions/{emoji}",
+    response_model=MessageRead,
+    summary="Take a reaction back",
+    responses=answers(MessageNotFound, SessionArchived, MessageDeleted),
+)
+async def delete_reaction(
+    session_id: SessionId, message_id: MessageId, emoji: Emoji, actor: ChatWriter, messages: Messages
+) -> Response:
+    """Remove one's own reaction, if there is one, and answer with the message."""
+    document = await messages.take_back_reaction(session_id, message_id, actor.user_id, emoji)
+    return Response(document, media_type="application/json")
 
 
 @router.get("/{message_id}/revisions", summary="Read earlier texts", responses=answers(MessageNotFound))

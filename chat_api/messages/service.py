@@ -7,7 +7,13 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.kit.clock import Clock
-from chat_api.messages.errors import MessageDeleted, MessageNotFound, MessageStreaming, NotYourMessage
+from chat_api.messages.errors import (
+    MessageDeleted,
+    MessageNotFound,
+    MessageStreaming,
+    NotYourMessage,
+    TooManyReactions,
+)
 from chat_api.messages.models import Message, MessageStatus
 from chat_api.messages.repository import MessageRepository
 from chat_api.messages.schemas import MessagePatch, RevisionRead, Revisions
@@ -15,6 +21,9 @@ from chat_api.sessions.errors import RunActive, SessionArchived
 from chat_api.sessions.event_log import EventLog
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.models import EventType, Session, SessionStatus
+
+MAX_REACTIONS = 20
+"""Different ones on a message; any number of people may have the same."""
 
 
 class MessageService:
@@ -48,7 +57,7 @@ class MessageService:
         return await self._repository.document(session_id, message_id)
 
     async def delete(self, session_id: UUID, message_id: UUID, user_id: UUID) -> None:
-        """Leave a tombstone: the text, its revisions and its metadata are gone, `seq` and sender stay.
+        """Leave a tombstone: text, revisions, metadata, attachments, reactions are gone, `seq` and sender stay.
 
         The sender may do it, and the owner of the session. Deleting twice is the same as once.
         """
@@ -62,10 +71,52 @@ class MessageService:
         message.content = ""
         message.metadata_ = {}
         message.citations = []
+        message.attachments = []
+        message.reactions = {}
         message.deleted_at = self._clock.now()
         await self._repository.flush()
         await self._repository.forget_revisions(session_id, message_id)
+        await self._repository.forget_attachments(session_id, message_id)
         await self._events.append(session_id, EventType.MESSAGE_DELETED, message_id=message_id)
+
+    async def react(self, session_id: UUID, message_id: UUID, user_id: UUID, emoji: str) -> bytes:
+        """Add one's reaction. Doing it twice is the same as once. Returns the message as JSON.
+
+        Raises `TooManyReactions` for one more emoji than a message may have.
+        """
+        message = await self._reactable(session_id, message_id, user_id)
+        people = message.reactions.get(emoji, [])
+        if not people and len(message.reactions) >= MAX_REACTIONS:
+            raise TooManyReactions
+        if str(user_id) in people:
+            return await self._repository.document(session_id, message_id)
+        return await self._with_reactions(message, message.reactions | {emoji: [*people, str(user_id)]})
+
+    async def take_back_reaction(self, session_id: UUID, message_id: UUID, user_id: UUID, emoji: str) -> bytes:
+        """Remove one's reaction, if there is one. Returns the message as JSON."""
+        message = await self._reactable(session_id, message_id, user_id)
+        people = message.reactions.get(emoji, [])
+        if str(user_id) not in people:
+            return await self._repository.document(session_id, message_id)
+        reactions = dict(message.reactions)
+        rest = [person for person in people if person != str(user_id)]
+        if rest:
+            reactions[emoji] = rest
+        else:
+            del reactions[emoji]
+        return await self._with_reactions(message, reactions)
+
+    async def _reactable(self, session_id: UUID, message_id: UUID, user_id: UUID) -> Message:
+        _, message = await self._writable(session_id, message_id, user_id)
+        if message.deleted_at is not None:
+            raise MessageDeleted
+        return message
+
+    async def _with_reactions(self, message: Message, reactions: dict[str, list[str]]) -> bytes:
+        message.reactions = reactions
+        await self._repository.flush()
+        await self._events.append(message.session_id, EventType.REACTION_UPDATED, message_id=message.id)
+        return await self._repository.document(message.session_id, message.id)
 
     async def clear(self, session: Session) -> None:
         """Delete the whole history. The numbers go on, so no cursor or receipt ever means another message."""
@@ -74,7 +125,7 @@ class MessageService:
         if await self._repository.has_open_run(session.id):
             raise RunActive
         await self._repository.clear(session.id)
-        data = {"fields": ["messages"], "cleared_through_seq": session.last_seq}
+        data = {"fields": ["messages"], "changes": {}, "cleared_through_seq": session.last_seq}
         await self._events.append(session.id, EventType.SESSION_UPDATED, data=data)
 
     async def revisions(self, session_id: UUID, message_id: UUID) -> Revisions:

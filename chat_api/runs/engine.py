@@ -8,19 +8,29 @@ from chat_api.clients.agent import Agent
 from chat_api.config import ApiSettings
 from chat_api.kit.db import Database
 from chat_api.kit.redis import RedisClients
+from chat_api.kit.storage import Storage
 from chat_api.runs.executor import RunExecutor
+from chat_api.runs.images import AttachedFiles
+from chat_api.runs.limits import SendLimit
 from chat_api.runs.recovery import RunRecovery
 from chat_api.runs.repository import RunRepository
 from chat_api.runs.stream_log import NoStreamLog, RedisStreamLog
 from chat_api.runs.streams import RunStreams
 from chat_api.sessions.hints import SessionHints
+from chat_api.sessions.related import RelatedContexts
 
 
 class RunEngine:
     """`start` it inside the event loop, `drain` it when the stop signal comes, `close` it last."""
 
     def __init__(
-        self, settings: ApiSettings, database: Database, redis: RedisClients | None, agent: Agent, hints: SessionHints
+        self,
+        settings: ApiSettings,
+        database: Database,
+        redis: RedisClients | None,
+        agent: Agent,
+        hints: SessionHints,
+        storage: Storage,
     ) -> None:
         log = NoStreamLog() if redis is None else RedisStreamLog(redis.commands, redis.blocking)
         self._settings = settings
@@ -31,7 +41,10 @@ class RunEngine:
             keep_seconds=settings.run_stream_seconds,
             idle_seconds=settings.sse_keepalive_seconds,
         )
-        self.executor = RunExecutor(self.repository, self.streams, agent, settings)
+        files = AttachedFiles(database, storage)
+        related = RelatedContexts(database, messages=settings.related_messages)
+        self.executor = RunExecutor(self.repository, self.streams, related, files, agent, settings)
+        self.sends = SendLimit(settings)
         self.recovery = RunRecovery(self.repository, self.streams, self.executor, settings)
         self._draining: asyncio.Task[None] | None = None
 

@@ -28,6 +28,14 @@ class RunInterrupted(Problem):
     detail = "The server stopped in the middle of the reply. What it had said is kept; regenerate it to try again."
 
 
+class TooManyMessages(Problem):
+    status = 429
+    code = "too-many-messages"
+    title = "Too many messages"
+    detail = "You are sending faster than one person may. Nothing was stored; wait and send it again."
+    retry_after = 1
+
+
 class RunTimedOut(Problem):
     status = 504
     code = "run-timed-out"

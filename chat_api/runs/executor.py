@@ -22,11 +22,14 @@ from chat_api.kit.db import is_store_down
 from chat_api.kit.models import new_id
 from chat_api.runs.errors import BotUnavailable, DocumentsBeingDeleted, RunBroken, RunInterrupted, RunTimedOut
 from chat_api.runs.events import FIRST_STREAMED_ID, citations_data, delta_data, terminal_type
+from chat_api.runs.images import AttachedFiles
 from chat_api.runs.models import RunStatus
 from chat_api.runs.prompt import chat_request
 from chat_api.runs.repository import Claim, Ended, Ending, Holder, RunRepository
 from chat_api.runs.session_bot import Knowledge
 from chat_api.runs.streams import LiveStream, RunStreams
+from chat_api.sessions.related import RelatedContexts
+from chat_api.sessions.schemas import RelatedContext
 from shared.contracts.chat import ChatRequest, CitationsEvent, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
 from shared.contracts.knowledge import MAX_EXCLUDED, CitationData
 from shared.logging import get_logger, request_id_var
@@ -106,10 +109,20 @@ class ActiveRun:
 class RunExecutor:
     """One per process. `owner` names this process in leases; it is new at every start."""
 
-    def __init__(self, repository: RunRepository, streams: RunStreams, agent: Agent, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        repository: RunRepository,
+        streams: RunStreams,
+        related: RelatedContexts,
+        files: AttachedFiles,
+        agent: Agent,
+        settings: ApiSettings,
+    ) -> None:
         self.owner = uuid.uuid4().hex
         self._repository = repository
         self._streams = streams
+        self._related = related
+        self._files = files
         self._agent = agent
         self._settings = settings
         self._active: dict[UUID, ActiveRun] = {}
@@ -258,10 +271,17 @@ class RunExecutor:
         if claim.bot_id is not None and claim.bot is None:
             raise BotUnavailable
         limit = int(claim.settings.get("chat_history_length") or self._settings.history_messages)
-        history = await self._patiently(
+        said = await self._patiently(
             lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
         )
-        request = chat_request(claim, history, limit=limit, knowledge=await self._knowledge(claim))
+        history = await self._patiently(lambda: self._files.shown(said))
+        request = chat_request(
+            claim,
+            history,
+            limit=limit,
+            knowledge=await self._knowledge(claim),
+            related=await self._related_context(claim),
+        )
         give_up_at: float | None = None
         for delay in _backoff():
             try:
@@ -286,6 +306,13 @@ class RunExecutor:
         if len(knowledge.deleted) > MAX_EXCLUDED:
             raise DocumentsBeingDeleted
         return knowledge
+
+    async def _related_context(self, claim: Claim) -> RelatedContext | None:
+        """What the linked session adds, as it is now; None where none is linked or the message wants none."""
+        if claim.related_session_id is None:
+            return None
+        lease = claim.lease
+        return await self._patiently(lambda: self._related.for_run(lease.session_id, lease.run_id))
 
     async def _listen(self, active: ActiveRun, request: ChatRequest) -> Problem | None:
         """One call to the agent, to its end; returns the problem that the agent reported."""

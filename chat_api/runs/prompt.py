@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chat_api.runs.related import Quotation
 from chat_api.runs.repository import Claim, Exchange
 from chat_api.runs.session_bot import Knowledge, SessionBot, joined_prompt
+from chat_api.sessions.schemas import RelatedContext
 from shared.contracts.chat import ChatMessage, ChatRequest, ChatRole, ChatUser, ModelChoice, Provider
 from shared.contracts.knowledge import RetrievalOptions
 
 
 def chat_request(
-    claim: Claim, history: Sequence[Exchange], *, limit: int, knowledge: Knowledge | None = None
+    claim: Claim,
+    history: Sequence[Exchange],
+    *,
+    limit: int,
+    knowledge: Knowledge | None = None,
+    related: RelatedContext | None = None,
 ) -> ChatRequest:
     """The turn as the agent wants it, with the last `limit` messages at most.
 
-    With `knowledge`, the agent looks into the documents of the claim's bot first.
+    With `knowledge`, the agent looks into the documents of the claim's bot first. What is `related` comes before the
+    messages, as a quotation.
     """
     messages: list[ChatMessage] = []
     for exchange in history:
         name = exchange.username if claim.several_people else None
-        messages.append(ChatMessage(role=ChatRole.USER, content=exchange.content, name=name))
+        images = list(exchange.images) or None
+        messages.append(ChatMessage(role=ChatRole.USER, content=exchange.content, name=name, images=images))
         if exchange.answer is not None:
             messages.append(ChatMessage(role=ChatRole.ASSISTANT, content=exchange.answer))
+    messages = messages[-limit:]
+    system_prompt = joined_prompt(claim.system_prompt, claim.bot)
+    if related is not None and related.text:
+        quotation = Quotation(related)
+        # First, so that a model with little room is shown the conversation rather than this.
+        messages.insert(0, ChatMessage(role=ChatRole.USER, content=quotation.message))
+        system_prompt = "\n\n".join(filter(None, (system_prompt, quotation.explanation)))
     grounded = claim.bot if knowledge is not None and knowledge.has_documents else None
     return ChatRequest(
         run_id=claim.lease.run_id,
@@ -32,8 +48,8 @@ def chat_request(
             temperature=claim.settings.get("temperature"),
             max_tokens=claim.settings.get("max_tokens"),
         ),
-        system_prompt=joined_prompt(claim.system_prompt, claim.bot),
-        messages=messages[-limit:],
+        system_prompt=system_prompt,
+        messages=messages,
         collections=[] if grounded is None else [grounded.id],
         retrieval=_retrieval(grounded, knowledge),
         user=ChatUser(id=claim.user_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,9 +15,11 @@ from chat_api.runs.models import RunStatus
 from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
 from chat_api.sessions.hints import EventsAdded, SessionHints
 from chat_api.sessions.models import SessionStatus
+from shared.contracts.chat import ChatImage
 from shared.contracts.knowledge import MAX_EXCLUDED
 
 _ONE_ACTIVE_RUN = "uq_runs_session_id_active"
+_FILE_IS_THERE = "fk_message_attachments_attachment_id_attachments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class NewMessage:
     request_hash: bytes
     metadata: dict[str, Any]
     mentions_assistant: bool
+    include_related_context: bool = True
+    attachment_ids: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Claim:
     settings: dict[str, Any]
     bot_id: UUID | None
     bot: SessionBot | None
+    related_session_id: UUID | None
     several_people: bool
     cancelled: bool
     run: bytes
@@ -90,11 +95,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a person said, and the latest answer to it."""
+    """What a person said, with its files, and the latest answer to it. `images` are what the model sees of them."""
 
     content: str
     username: str | None
     answer: str | None
+    attachments: Sequence[dict[str, Any]] = ()
+    images: Sequence[ChatImage] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,7 @@ class RunRepository:
             self._hints.tell(session_id, EventsAdded(event_seq))
 
     async def send(self, new: NewMessage, holder: Holder | None) -> tuple[Sent, Claim | None] | None:
-        """Store a message, its event and its run at once. None when the session refuses it.
+        """Store a message, its event and its run at once. None when the session refuses it, or a file is not there.
 
         Where the run need not wait and there is a `holder`, it is leased to it by the same commit. Raises
         `ClientIdTaken`; nothing was stored then, and no number was used up.
@@ -169,6 +176,10 @@ class RunRepository:
                 raise ClientIdTaken from None
             # Another run began while we waited for the session: ours waits for it.
             return await self.send(new, None)
+        except asyncpg.ForeignKeyViolationError as error:
+            if error.constraint_name != _FILE_IS_THERE:
+                raise
+            return None
         if row is None:
             return None
         self._tell(new.session_id, row["event_seq"])
@@ -177,8 +188,9 @@ class RunRepository:
         return sent, _claim(row, new.session_id, holder.owner) if holder is not None and row["starts"] else None
 
     async def _send(self, new: NewMessage, holder: Holder | None) -> asyncpg.Record | None:
+        files = (list(new.attachment_ids),) if new.attachment_ids else ()
         return await self._database.fetch_row(
-            sql.SEND,
+            sql.SEND_WITH_FILES if files else sql.SEND,
             new.session_id,
             new.sender_id,
             new.message_id,
@@ -192,6 +204,8 @@ class RunRepository:
             0.0 if holder is None else holder.lease_seconds,
             new.reply_id,
             holder is not None,
+            new.include_related_context,
+            *files,
         )
 
     async def sent_before(self, session_id: UUID, sender_id: UUID, client_id: str) -> Sent | None:
@@ -244,7 +258,7 @@ class RunRepository:
 
     async def history(self, session_id: UUID, trigger_id: UUID, limit: int) -> list[Exchange]:
         rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
-        return [Exchange(row["content"], row["username"], row["answer"]) for row in rows]
+        return [Exchange(row["content"], row["username"], row["answer"], row["attachments"]) for row in rows]
 
     async def bot_name(self, session_id: UUID) -> str | None:
         row = await self._database.fetch_row(BOT_NAME, session_id)
@@ -361,6 +375,7 @@ def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
         settings=effective_settings(row["settings"], bot),
         bot_id=row["bot_id"],
         bot=bot,
+        related_session_id=row["related_session_id"],
         several_people=row["participant_count"] > 1,
         cancelled=row["cancelled"],
         run=row["run"],

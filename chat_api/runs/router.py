@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
+from chat_api.attachments.errors import AttachmentNotFound
 from chat_api.auth.actors import Scope
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter, Permission
@@ -16,11 +17,12 @@ from chat_api.messages.errors import MessageNotFound
 from chat_api.messages.router import MessageId
 from chat_api.runs.answer import Answers
 from chat_api.runs.engine import RunEngine
-from chat_api.runs.errors import Restarting, RunFinished, RunNotFound
+from chat_api.runs.errors import Restarting, RunFinished, RunNotFound, TooManyMessages
 from chat_api.runs.repository import RunRepository, Sent
 from chat_api.runs.schemas import Accepted, Exchanged, MessageCreate, RunRead, SessionActivity
 from chat_api.runs.service import RunService
-from chat_api.sessions.dependencies import SessionId
+from chat_api.sessions.access import Membership
+from chat_api.sessions.dependencies import SessionId, TheAccess, get_access
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from shared.problems import FieldError, ValidationFailed
 
@@ -63,11 +65,11 @@ Engine = Annotated[RunEngine, Depends(get_engine)]
 
 
 async def get_run_service(engine: Engine) -> RunService:
-    return RunService(engine.repository, engine.executor, engine.streams)
+    return RunService(engine.repository, engine.executor, engine.streams, engine.sends)
 
 
-async def get_answers(engine: Engine) -> Answers:
-    return Answers(engine.repository, engine.streams)
+async def get_answers(engine: Engine, access: TheAccess) -> Answers:
+    return Answers(engine.repository, engine.streams, access)
 
 
 async def get_run_repository(engine: Engine) -> RunRepository:
@@ -91,7 +93,7 @@ async def _bind_send(request: Request) -> dict[str, Any]:
         "body": await json_body(request, MessageCreate),
         "actor": actor,
         "runs": await get_run_service(engine),
-        "replies": await get_answers(engine),
+        "replies": await get_answers(engine, await get_access(request)),
         "accept": headers.get("accept", ""),
         "prefer": headers.get("prefer", ""),
         "key": idempotency_key(headers.get(KEY_HEADER)),
@@ -103,7 +105,8 @@ async def _bind_send(request: Request) -> dict[str, Any]:
     status_code=201,
     response_model=Exchanged,
     summary="Send a message",
-    responses=_REPLY_MODES | answers(SessionNotFound, SessionArchived, IdempotencyKeyReused, Restarting),
+    responses=_REPLY_MODES
+    | answers(SessionNotFound, AttachmentNotFound, SessionArchived, IdempotencyKeyReused, TooManyMessages, Restarting),
 )
 @bound_by(_bind_send)
 async def send_message(
@@ -122,7 +125,7 @@ async def send_message(
     at once. Going away does not stop the run. A run that failed is still 201, with `run.status: failed`.
     """
     sent = await runs.send(session_id, actor.user_id, body, key)
-    return await _reply(replies, sent, accept, prefer)
+    return await _reply(replies, sent, Membership(session_id, actor.user_id), accept, prefer)
 
 
 @router.post(
@@ -132,7 +135,7 @@ async def send_message(
     tags=["Messages"],
     summary="Ask for another reply",
     responses=_REPLY_MODES
-    | answers(SessionNotFound, MessageNotFound, SessionArchived, IdempotencyKeyReused, Restarting),
+    | answers(SessionNotFound, MessageNotFound, SessionArchived, IdempotencyKeyReused, TooManyMessages, Restarting),
 )
 async def regenerate_message(
     session_id: SessionId,
@@ -146,15 +149,15 @@ async def regenerate_message(
 ) -> Response:
     """Answer a message again, named by itself or by a reply to it. The earlier replies stay readable."""
     sent = await runs.regenerate(session_id, actor.user_id, message_id, key)
-    return await _reply(replies, sent, accept, prefer)
+    return await _reply(replies, sent, Membership(session_id, actor.user_id), accept, prefer)
 
 
-async def _reply(replies: Answers, sent: Sent, accept: str, prefer: str) -> Response:
+async def _reply(replies: Answers, sent: Sent, reader: Membership, accept: str, prefer: str) -> Response:
     if "text/event-stream" in accept.lower():
-        return replies.stream(sent)
+        return replies.stream(sent, reader)
     if "respond-async" in prefer.lower():
         return replies.accepted(sent)
-    return await replies.whole(sent)
+    return await replies.whole(sent, reader)
 
 
 @router.get(
@@ -215,7 +218,7 @@ async def follow_run(
     """Every event after the one you name, exactly once and in order, also after the run ended."""
     if await rows.visible(run_id, actor.user_id) is None:
         raise RunNotFound
-    return await replies.resume(run_id, _position(last_event_id, after))
+    return await replies.resume(run_id, actor.user_id, _position(last_event_id, after))
 
 
 def _position(last_event_id: str | None, after: int | None) -> int:

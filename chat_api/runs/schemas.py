@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from chat_api.messages.schemas import MAX_CONTENT_CHARS, MESSAGE_EXAMPLE, Citation, MessageRead
 from chat_api.runs.models import RunStatus
@@ -31,6 +32,18 @@ RUN_EXAMPLE: dict[str, Any] = {
 }
 
 
+MAX_ATTACHMENTS = 10
+
+
+def _each_once(ids: list[UUID]) -> list[UUID]:
+    if len(set(ids)) < len(ids):
+        raise PydanticCustomError("attachment_twice", "Name each attachment once")
+    return ids
+
+
+AttachmentIds = Annotated[list[UUID], AfterValidator(_each_once)]
+
+
 class MessageCreate(WriteSchema):
     model_config = ConfigDict(
         extra="forbid",
@@ -42,6 +55,15 @@ class MessageCreate(WriteSchema):
         default=None,
         description="Your own id for this message, unique among yours in the session. Sent again, the same"
         " message and reply come back.",
+    )
+    attachment_ids: AttachmentIds = Field(
+        default_factory=list,
+        max_length=MAX_ATTACHMENTS,
+        description="Files that you uploaded, in this order.",
+        json_schema_extra={"uniqueItems": True},
+    )
+    include_related_context: bool = Field(
+        default=True, strict=True, description="Whether the model sees the linked session's recent messages."
     )
     metadata: Metadata = Field(default_factory=dict)
 

@@ -8,25 +8,29 @@ from uuid import UUID
 
 import orjson
 
+from chat_api.attachments.errors import AttachmentNotFound
 from chat_api.kit.idempotency import IdempotencyKeyReused
 from chat_api.kit.models import new_id
 from chat_api.messages.errors import MessageNotFound
 from chat_api.runs.errors import RunFinished, RunNotFound
 from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
 from chat_api.runs.executor import RunExecutor
+from chat_api.runs.limits import SendLimit
 from chat_api.runs.models import FINAL_STATUSES, RunStatus
-from chat_api.runs.repository import ClientIdTaken, NewMessage, RunRepository, Sent
+from chat_api.runs.repository import Claim, ClientIdTaken, NewMessage, RunRepository, Sent
 from chat_api.runs.schemas import MessageCreate
 from chat_api.runs.streams import RunStreams
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from chat_api.sessions.models import SessionStatus
 
+_TRIES = 3
 _ASSISTANT = "assistant"
 """A name that every assistant answers to, beside that of its bot."""
 
 
 class RunService:
-    def __init__(self, repository: RunRepository, executor: RunExecutor, streams: RunStreams) -> None:
+    def __init__(self, repository: RunRepository, executor: RunExecutor, streams: RunStreams, limit: SendLimit) -> None:
+        self._limit = limit
         self._repository = repository
         self._streams = streams
         self._executor = executor
@@ -34,8 +38,10 @@ class RunService:
     async def send(self, session_id: UUID, sender_id: UUID, body: MessageCreate, key: str | None) -> Sent:
         """Store a message and start its run; the message is committed before anything else happens.
 
-        The same client id (or `Idempotency-Key`) gives what was stored the first time.
+        The same client id (or `Idempotency-Key`) gives what was stored the first time. Raises `AttachmentNotFound`
+        for a file that is not the sender's own, and `TooManyMessages`; nothing is stored then.
         """
+        self._limit.count(sender_id)
         client_id = body.client_id or key
         new = NewMessage(
             session_id=session_id,
@@ -45,22 +51,32 @@ class RunService:
             reply_id=new_id(),
             content=body.content,
             client_id=client_id,
-            request_hash=_fingerprint(body.content, body.metadata),
+            request_hash=_fingerprint(body.content, body.metadata, *_beyond_text(body)),
             metadata=body.metadata,
             mentions_assistant=await self._mentions_assistant(session_id, body.content),
+            include_related_context=body.include_related_context,
+            attachment_ids=body.attachment_ids,
         )
         try:
-            stored = await self._repository.send(new, self._executor.vacancy())
+            stored = await self._store(new)
         except ClientIdTaken:
             return await self._sent_before(new)
         if stored is None:
-            raise await self._refusal(session_id, sender_id) or SessionNotFound()
+            return await self._not_sent(new)
         sent, claim = stored
         if claim is not None:
             await self._executor.begin(claim)
         elif sent.run_id is not None:
             await self._executor.start_next_or_leave_it(session_id)
         return sent
+
+    async def _store(self, new: NewMessage) -> tuple[Sent, Claim | None] | None:
+        """None when the session refuses it. Tried again where people came or went while it waited for the session."""
+        for _ in range(_TRIES):
+            stored = await self._repository.send(new, self._executor.vacancy())
+            if stored is not None or await self._refusal(new.session_id, new.sender_id) is not None:
+                return stored
+        return None
 
     async def _mentions_assistant(self, session_id: UUID, content: str) -> bool:
         if "@" not in content:
@@ -71,11 +87,18 @@ class RunService:
         return bot_name is not None and _mentions(content, bot_name)
 
     async def regenerate(self, session_id: UUID, user_id: UUID, message_id: UUID, key: str | None) -> Sent:
-        """Start another run for the same message. The earlier replies stay."""
+        """Start another run for the same message. The earlier replies stay. Raises `TooManyMessages`."""
+        self._limit.count(user_id)
         fingerprint = _fingerprint(f"{session_id} {message_id}", {})
-        sent = await self._repository.regenerate(session_id, user_id, message_id, new_id(), key, fingerprint)
-        if sent is None:
-            raise await self._refusal(session_id, user_id) or MessageNotFound()
+        for _ in range(_TRIES):
+            sent = await self._repository.regenerate(session_id, user_id, message_id, new_id(), key, fingerprint)
+            if sent is not None:
+                break
+            refusal = await self._refusal(session_id, user_id)
+            if refusal is not None:
+                raise refusal
+        else:
+            raise MessageNotFound
         if sent.request_hash is not None and sent.request_hash != fingerprint:
             raise IdempotencyKeyReused
         await self._executor.start_next_or_leave_it(session_id)
@@ -93,6 +116,20 @@ class RunService:
             await self._streams.conclude(run_id, FIRST_STREAMED_ID - 1, [ended])
         self._executor.cancel(run_id)
         return cancelled.run
+
+    async def _not_sent(self, new: NewMessage) -> Sent:
+        """What was sent before with the same client id, though its files are gone by now; else the reason."""
+        refusal = await self._refusal(new.session_id, new.sender_id)
+        if refusal is not None or not new.attachment_ids:
+            raise refusal or SessionNotFound()
+        sent = None
+        if new.client_id is not None:
+            sent = await self._repository.sent_before(new.session_id, new.sender_id, new.client_id)
+        if sent is None:
+            raise AttachmentNotFound
+        if sent.request_hash != new.request_hash:
+            raise IdempotencyKeyReused
+        return sent
 
     async def _sent_before(self, new: NewMessage) -> Sent:
         assert new.client_id is not None
@@ -116,5 +153,12 @@ def _mentions(content: str, name: str) -> bool:
     return re.search(rf"(?<![\w@])@{re.escape(name)}(?!\w)", content, re.IGNORECASE) is not None
 
 
-def _fingerprint(content: str, metadata: dict[str, object]) -> bytes:
-    return hashlib.sha256(orjson.dumps([content, metadata], option=orjson.OPT_SORT_KEYS)).digest()
+def _fingerprint(content: str, metadata: dict[str, object], *others: object) -> bytes:
+    return hashlib.sha256(orjson.dumps([content, metadata, *others], option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _beyond_text(body: MessageCreate) -> list[object]:
+    """What makes two messages of the same words different. Nothing for most, whose fingerprints stay what they were."""
+    if not body.attachment_ids and body.include_related_context:
+        return []
+    return [[str(attachment) for attachment in body.attachment_ids], body.include_related_context]

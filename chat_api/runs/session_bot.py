@@ -25,6 +25,7 @@ MODEL = "coalesce(s.model, CASE WHEN coalesce(s.provider, b.provider) IS NOT DIS
 
 BOT_COLUMNS = f"""
     {PROVIDER} AS provider, {MODEL} AS model, s.system_prompt, s.settings, s.participant_count, s.owner_id, s.bot_id,
+    s.related_session_id,
     b.id IS NOT NULL AS has_bot, b.system_prompt AS bot_system_prompt, b.configuration AS bot_configuration
 """
 """What a claim takes from a session `s` and its bot `b`."""

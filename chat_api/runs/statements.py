@@ -37,6 +37,9 @@ def _run(source: str) -> str:
 
 
 _POLICY = "coalesce(reply_policy, CASE WHEN participant_count > 1 THEN 'mentioned' ELSE 'always' END)"
+_SAME_PEOPLE = "membership_version = (SELECT x.membership_version FROM chat.sessions x WHERE x.id = $1)"
+"""Of a session row that may have been waited for: the row is new then, and the one inside as old as everything else
+that the statement sees. So it is false when people came or went meanwhile, and the caller may be one of them."""
 _REPLY_DUE = f"({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool))"
 # CASE, because AND may look into the runs first, also where no reply is due.
 _STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
@@ -44,8 +47,33 @@ _STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
     WHERE o.session_id = $1 AND o.status IN ('queued', 'running', 'awaiting_approval')
 ) ELSE false END"""
 
-SEND = f"""
-    WITH s AS (
+# The sender's own files, in the order in which they are named.
+_FILES = """files AS (
+        SELECT f.id, f.name, f.content_type, f.size_bytes, n.position
+        FROM unnest($15::uuid[]) WITH ORDINALITY AS n (id, position)
+        JOIN chat.attachments f ON f.id = n.id AND f.owner_id = $2
+    ),"""
+_FILES_SHOWN = """(
+            SELECT jsonb_agg(jsonb_build_object(
+                'id', f.id, 'name', f.name, 'content_type', f.content_type, 'size_bytes', f.size_bytes
+            ) ORDER BY f.position) FROM files f
+        )"""
+_NAMED = """named AS (
+        INSERT INTO chat.message_attachments (session_id, message_id, attachment_id)
+        SELECT s.id, $3, f.id FROM s, files f
+    ),"""
+
+
+def _send(*, with_files: bool) -> str:
+    """Without files the statement knows nothing of them: most messages have none, and it is what is sent most."""
+    files = files_found = named = files_column = files_value = ""
+    if with_files:
+        files = _FILES
+        files_found = "AND (SELECT count(*) FROM files) = cardinality($15::uuid[])"
+        named = _NAMED
+        files_column, files_value = ", attachments", f", {_FILES_SHOWN}"
+    return f"""
+    WITH {files} s AS (
         UPDATE chat.sessions SET
             last_seq = last_seq + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
             last_event_seq = last_event_seq + CASE WHEN {_STARTS} THEN 3 ELSE 1 END,
@@ -53,23 +81,26 @@ SEND = f"""
             last_activity_at = now()
         WHERE id = $1 AND status = 'active'
           AND EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $2)
+          AND {_SAME_PEOPLE}
+          {files_found}
         RETURNING *, {_REPLY_DUE} AS reply_due, {_STARTS} AS starts
     ), m AS (
         INSERT INTO chat.messages
-            (session_id, seq, id, role, sender_id, content, client_id, request_hash, metadata, run_id, created_at)
+            (session_id, seq, id, role, sender_id, content, client_id, request_hash, metadata, run_id, created_at
+            {files_column})
         SELECT id, last_seq - starts::int, $3, 'user', $2, $4, $5, $6, $7::jsonb,
-            CASE WHEN reply_due THEN $9::uuid END, clock_timestamp()
+            CASE WHEN reply_due THEN $9::uuid END, clock_timestamp() {files_value}
         FROM s
         RETURNING *
-    ), r AS (
+    ), {named} r AS (
         INSERT INTO chat.runs (
             session_id, id, trigger_message_id, reply_message_id, status, attempt, lease_owner, lease_expires_at,
-            started_at
+            started_at, include_related_context
         )
         SELECT id, $9, $3, CASE WHEN starts THEN $12::uuid END, CASE WHEN starts THEN 'running' ELSE 'queued' END,
             starts::int, CASE WHEN starts THEN $10 END,
             CASE WHEN starts THEN clock_timestamp() + make_interval(secs => $11) END,
-            CASE WHEN starts THEN clock_timestamp() END
+            CASE WHEN starts THEN clock_timestamp() END, $14::bool
         FROM s WHERE reply_due
         RETURNING *
     ), reply AS (
@@ -88,15 +119,25 @@ SEND = f"""
         $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
         false AS cancelled, s.last_event_seq AS event_seq, {BOT_COLUMNS}
     FROM s {BOT_JOIN}
-"""
+    """
+
+
+SEND = _send(with_files=False)
 """($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
-$8 assistant mentioned, $9 run id, $10 lease owner, $11 lease seconds, $12 reply id, $13 whether we may start a run)
+$8 assistant mentioned, $9 run id, $10 lease owner, $11 lease seconds, $12 reply id, $13 whether we may start a run,
+$14 whether the run's prompt includes a related session's messages)
 → `message`, `run` (null where no reply is due) and, where the run `starts` at once, all that `CLAIM` gives; no row
 when refused.
 
 A run that need not wait is stored as ours already: a second commit, and its wait for the disk, would stand between
 the person and the first word. A second message with the same client id breaks a unique index, and so does a run
 that another process began while we waited for the session; either undoes the whole statement.
+"""
+
+SEND_WITH_FILES = _send(with_files=True)
+"""The same with $15, the ids of files in their order. No row also where one of them is not the sender's own.
+
+A file that is removed at the same moment breaks a foreign key, and undoes the whole statement.
 """
 
 SENT_BEFORE = f"""
@@ -120,7 +161,7 @@ REGENERATE = f"""
     WITH s AS (
         SELECT s.id FROM chat.sessions s
         JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
-        WHERE s.id = $1 AND s.status = 'active' FOR UPDATE OF s
+        WHERE s.id = $1 AND s.status = 'active' AND s.{_SAME_PEOPLE} FOR UPDATE OF s
     ), t AS (
         SELECT m.* FROM s
         JOIN chat.messages asked ON asked.session_id = s.id AND asked.id = $3
@@ -128,7 +169,11 @@ REGENERATE = f"""
             AND m.id = CASE WHEN asked.role = 'assistant' THEN asked.parent_id ELSE asked.id END
         WHERE m.role = 'user' AND m.deleted_at IS NULL
     ), r AS (
-        INSERT INTO chat.runs (session_id, id, trigger_message_id) SELECT session_id, $4, id FROM t RETURNING *
+        INSERT INTO chat.runs (session_id, id, trigger_message_id, include_related_context)
+        SELECT t.session_id, $4, t.id, coalesce((
+            SELECT o.include_related_context FROM chat.runs o WHERE o.session_id = t.session_id AND o.id = t.run_id
+        ), true) FROM t
+        RETURNING *
     ), k AS (
         INSERT INTO chat.idempotency_keys (user_id, key, request_hash, status, body)
         SELECT $2, $5, $6, 202, convert_to($4::uuid::text, 'UTF8') FROM r WHERE $5::text IS NOT NULL
@@ -201,7 +246,7 @@ HISTORY = """
     WITH t AS (
         SELECT seq FROM chat.messages WHERE session_id = $1 AND id = $2
     ), said AS (
-        SELECT m.id, m.seq, m.content, u.username
+        SELECT m.id, m.seq, m.content, m.attachments, u.username
         FROM t JOIN chat.messages m ON m.session_id = $1 AND m.seq <= t.seq
         LEFT JOIN chat.users u ON u.id = m.sender_id
         WHERE m.role = 'user' AND m.deleted_at IS NULL
@@ -213,7 +258,7 @@ HISTORY = """
           AND m.status IN ('complete', 'cancelled') AND m.parent_id <> $2
         ORDER BY m.parent_id, m.seq DESC
     )
-    SELECT said.content, said.username, answered.content AS answer
+    SELECT said.content, said.attachments, said.username, answered.content AS answer
     FROM said LEFT JOIN answered ON answered.parent_id = said.id ORDER BY said.seq
 """
 """($1 session, $2 trigger, $3 messages) → what people said up to the trigger, each with its latest answer.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 from uuid import UUID
 
@@ -100,13 +100,14 @@ class RunStreams:
         self._pending: list[tuple[LiveStream, RunEvent]] = []
         self._wakeup = asyncio.Event()
         self._closing = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._is_pumping = False
+        self._pump: asyncio.Task[None] | None = None
+        self._tick: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._run_pump(), name="run-streams"),
-            asyncio.create_task(self._tick_for_ever(), name="run-streams-tick"),
-        ]
+        self._is_pumping = True
+        self._pump = asyncio.create_task(self._run_pump(), name="run-streams")
+        self._tick = asyncio.create_task(self._tick_for_ever(), name="run-streams-tick")
 
     def stop_following(self) -> None:
         """End every reader, so that its client goes to another process. Idempotent."""
@@ -115,11 +116,17 @@ class RunStreams:
             stream.end()
 
     async def close(self) -> None:
+        """Hand the log what is left, and stop."""
         self.stop_following()
+        # Not cancelled: a command that is cut half-way costs its connection, and what it kept is not known.
+        self._is_pumping = False
+        self._wakeup.set()
+        if self._pump is not None:
+            await asyncio.gather(self._pump, return_exceptions=True)
         await self._flush()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tick is not None:
+            self._tick.cancel()
+            await asyncio.gather(self._tick, return_exceptions=True)
 
     async def open(self, run_id: UUID, *, resumed: bool) -> LiveStream:
         """The stream of a run that starts here. A resumed one goes on after what the log already has."""
@@ -167,20 +174,21 @@ class RunStreams:
         self._pending.append((stream, event))
         self._wakeup.set()
 
-    async def follow(self, run_id: UUID, after: int) -> AsyncIterator[list[RunEvent]]:
+    async def follow(self, run_id: UUID, after: int) -> AsyncGenerator[list[RunEvent]]:
         """Every event after number `after`, in order, in batches as they come, up to the terminal one.
 
         `after` is 1 or more. An empty batch means that nothing came for `idle_seconds`. Ends early, without
         a terminal event, when this process shuts down.
         """
         last_batch_at = time.monotonic()
+        batch: list[RunEvent] = []
         while not self._closing.is_set():
             stream = self._live.get(run_id) or self._ended.get(run_id)
             if stream is not None and stream.can_tell(after):
                 batch = await self._read_here(stream, after)
             else:
                 # It may have ended here without a terminal event: given back, or taken over by another process.
-                batch = await self._read_elsewhere_patiently(run_id, after)
+                batch = await self._read_elsewhere_patiently(run_id, after, flowing=bool(batch))
             if batch or time.monotonic() - last_batch_at >= self._idle_seconds:
                 yield batch
                 last_batch_at = time.monotonic()
@@ -194,18 +202,23 @@ class RunStreams:
             await stream.change()
         return stream.since(after)
 
-    async def _read_elsewhere_patiently(self, run_id: UUID, after: int) -> list[RunEvent]:
+    async def _read_elsewhere_patiently(self, run_id: UUID, after: int, *, flowing: bool) -> list[RunEvent]:
         """A reader outlives a restart of PostgreSQL: its answer has begun, so it could only break off."""
         try:
-            return await self._read_elsewhere(run_id, after)
+            return await self._read_elsewhere(run_id, after, flowing=flowing)
         except Exception as error:
             if not is_store_down(error):
                 raise
             await asyncio.sleep(_POLL_SECONDS)
             return []
 
-    async def _read_elsewhere(self, run_id: UUID, after: int) -> list[RunEvent]:
+    async def _read_elsewhere(self, run_id: UUID, after: int, *, flowing: bool) -> list[RunEvent]:
         """What the shared log has, or the end of the story from PostgreSQL where the log is not kept."""
+        if flowing:
+            # As long as events come, nobody need ask PostgreSQL whether the run goes on.
+            found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
+            if found and found[0].id == after + 1:
+                return found
         status = await self._states.status(run_id)
         ended = status is None or status in FINAL_STATUSES
         # The terminal event follows the commit by a moment, so the log gets a last chance.
@@ -228,7 +241,7 @@ class RunStreams:
                 stream.wake()
 
     async def _run_pump(self) -> None:
-        while True:
+        while self._is_pumping:
             await self._wakeup.wait()
             self._wakeup.clear()
             await self._flush()

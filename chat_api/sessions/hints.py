@@ -116,24 +116,29 @@ class SessionHints:
     async def _publish_for_ever(self, redis: Redis) -> None:
         while not self._closing:
             await self._wakeup.wait()
-            self._wakeup.clear()
             await self._publish(redis)
+        # What was said while the last of it was under way.
+        await self._publish(redis)
 
     async def _publish(self, redis: Redis) -> None:
+        self._wakeup.clear()
         event_seqs, self._event_seqs = self._event_seqs, {}
         others, self._others = self._others, []
         if time.monotonic() < self._down_until or not (event_seqs or others):
             return  # who listens looks from time to time as long as there is no Redis
-        pipeline = redis.pipeline(transaction=False)
-        for session_id, event_seq in event_seqs.items():
-            pipeline.publish(channel_of(session_id), encode(EventsAdded(event_seq), self.origin))
-        for session_id, hint in others:
-            pipeline.publish(channel_of(session_id), encode(hint, self.origin))
         try:
+            pipeline = redis.pipeline(transaction=False)
+            for session_id, event_seq in event_seqs.items():
+                pipeline.publish(channel_of(session_id), encode(EventsAdded(event_seq), self.origin))
+            for session_id, hint in others:
+                pipeline.publish(channel_of(session_id), encode(hint, self.origin))
             await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError) as error:
             self._down_until = time.monotonic() + _DOWN_SECONDS
             log.warning("hints.unavailable", error=type(error).__name__)
+        except Exception:
+            # The task's boundary: these are lost, and looked for from time to time, but not those to come.
+            log.exception("hints.failed")
 
 
 def channel_of(session_id: UUID) -> bytes:

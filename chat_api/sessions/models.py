@@ -83,6 +83,7 @@ class Session(CreatedAndUpdated, Base):
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
     settings: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     participant_count: Mapped[int] = mapped_column(server_default=text("1"))
+    membership_version: Mapped[int] = mapped_column(server_default=text("0"))
     message_count: Mapped[int] = mapped_column(server_default=text("0"))
     last_seq: Mapped[int] = mapped_column(server_default=text("0"))
     last_event_seq: Mapped[int] = mapped_column(server_default=text("0"))

@@ -4,19 +4,62 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    bindparam,
+    case,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    table,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.kit.pagination import decode_cursor, encode_cursor
-from chat_api.sessions.models import Participant, Session, SessionStatus
+from chat_api.sessions.models import Participant, ParticipantRole, Session, SessionStatus
 from chat_api.sessions.schemas import ParticipantRead
 from chat_api.users.models import User
+
+MOST_UNREAD = 100
+"""Unread messages are counted up to here."""
+
+_UNREAD_AMONG = 1_000
+"""Of a session's messages the latest so many are looked at: who only ever writes may have thousands unread."""
+
+# Messages live in a later layer, hence their table by name.
+_MESSAGES = table(
+    "messages", *(column(name) for name in ("session_id", "seq", "sender_id", "deleted_at")), schema="chat"
+)
+
+_SAY = text(
+    """
+    WITH numbered AS (
+        UPDATE chat.sessions SET
+            last_seq = last_seq + 1, message_count = message_count + 1, last_activity_at = now(),
+            membership_version = membership_version + 1,
+            participant_count = (SELECT count(*) FROM chat.participants WHERE session_id = :session_id)
+        WHERE id = :session_id RETURNING id, last_seq
+    )
+    INSERT INTO chat.messages (session_id, seq, id, role, content, metadata, created_at)
+    SELECT id, last_seq, :message_id, 'system', :content, :metadata, clock_timestamp() FROM numbered
+    """
+).bindparams(bindparam("metadata", type_=JSONB))
 
 
 class SessionSort(StrEnum):
@@ -80,24 +123,96 @@ class SessionRepository:
         last = sessions[limit - 1]
         return sessions[:limit], encode_cursor(getattr(last, name), last.id)
 
-    async def participants(self, session_ids: Iterable[UUID]) -> dict[UUID, list[ParticipantRead]]:
+    async def attendance(self, session_ids: Iterable[UUID], reader_id: UUID) -> dict[UUID, Attendance]:
+        """Who takes part in each session, and what the reader has not read of it: one statement."""
         query = (
-            select(Participant, User.username)
+            select(*_PARTICIPANT, case((Participant.user_id == reader_id, _unread(reader_id))).label("unread"))
             .join(User, User.id == Participant.user_id)
+            .join(Session, Session.id == Participant.session_id)
             .where(Participant.session_id.in_(list(session_ids)))
             .order_by(Participant.joined_at, Participant.user_id)
         )
-        found: dict[UUID, list[ParticipantRead]] = defaultdict(list)
-        for participant, username in await self._db.execute(query):
-            found[participant.session_id].append(
-                ParticipantRead(
-                    user_id=participant.user_id,
-                    username=username,
-                    role=participant.role,
-                    last_read_seq=participant.last_read_seq,
-                )
-            )
+        found: dict[UUID, Attendance] = defaultdict(Attendance)
+        for row in await self._db.execute(query):
+            attendance = found[row.session_id]
+            attendance.participants.append(ParticipantRead.model_validate(row))
+            attendance.unread += row.unread or 0
         return found
+
+
+class ParticipantRepository:
+    """All of it under the lock of the session's row."""
+
+    def __init__(self, db: AsyncSession) -> None:
+        self._db = db
+
+    async def find(self, session_id: UUID, user_id: UUID) -> ParticipantRead | None:
+        query = (
+            select(*_PARTICIPANT)
+            .join(User, User.id == Participant.user_id)
+            .where(Participant.session_id == session_id, Participant.user_id == user_id)
+        )
+        row = (await self._db.execute(query)).one_or_none()
+        return None if row is None else ParticipantRead.model_validate(row)
+
+    async def add(self, session_id: UUID, user_id: UUID) -> None:
+        row = {"session_id": session_id, "user_id": user_id, "role": ParticipantRole.MEMBER.value}
+        await self._db.execute(insert(Participant).values(row))
+
+    async def remove(self, session_id: UUID, user_id: UUID) -> bool:
+        """False when the person did not take part."""
+        gone = delete(Participant).where(Participant.session_id == session_id, Participant.user_id == user_id)
+        return (await self._db.execute(gone.returning(Participant.user_id))).one_or_none() is not None
+
+    async def mark_all_read(self, session_id: UUID, user_id: UUID) -> ParticipantRead:
+        last_seq = select(Session.last_seq).where(Session.id == session_id).scalar_subquery()
+        mark = update(Participant).where(Participant.session_id == session_id, Participant.user_id == user_id)
+        await self._db.execute(mark.values(last_read_seq=last_seq))
+        found = await self.find(session_id, user_id)
+        assert found is not None
+        return found
+
+    async def username(self, user_id: UUID) -> str:
+        name: str = (await self._db.execute(select(User.username).where(User.id == user_id))).scalar_one()
+        return name
+
+    async def say(self, session_id: UUID, message_id: UUID, content: str, metadata: dict[str, Any]) -> None:
+        """Store a message of the system, and count the participants again."""
+        said = {"session_id": session_id, "message_id": message_id, "content": content, "metadata": metadata}
+        await self._db.execute(_SAY, said)
+
+
+_PARTICIPANT = (
+    Participant.session_id,
+    Participant.user_id,
+    User.username,
+    Participant.role,
+    Participant.last_read_seq,
+)
+
+
+@dataclass(slots=True)
+class Attendance:
+    participants: list[ParticipantRead] = field(default_factory=list)
+    unread: int = 0
+
+
+def _unread(reader_id: UUID) -> ColumnElement[int]:
+    """How many messages a participant of a session, both as rows, has not read: a short walk along the primary key."""
+    message = _MESSAGES.c
+    # By number and not by LIMIT, so that no plan can read more.
+    after = func.greatest(Participant.last_read_seq, Session.last_seq - _UNREAD_AMONG)
+    unread = (
+        select(literal(1))
+        .where(message.session_id == Participant.session_id, message.seq > after, message.deleted_at.is_(null()))
+        .where(or_(message.sender_id.is_(null()), message.sender_id != reader_id))
+        # In the key's order, so that no other index does as well.
+        .order_by(message.seq.desc())
+        .limit(MOST_UNREAD)
+        .correlate(Participant, Session)
+        .subquery()
+    )
+    return select(func.count()).select_from(unread).scalar_subquery()
 
 
 def _conditions(wanted: SessionFilter) -> list[ColumnElement[bool]]:

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.bots.errors import BotNotFound
+from chat_api.bots.errors import BotNotFound, UserNotFound
 from chat_api.kit.db import Db
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
-from chat_api.sessions.dependencies import OwnedSession, Sessions, VisibleSession
-from chat_api.sessions.errors import NotSessionOwner, SessionNotFound
+from chat_api.sessions.dependencies import (
+    JoinedSession,
+    OwnedSession,
+    Participants,
+    Receipts,
+    Related,
+    SessionId,
+    Sessions,
+    VisibleSession,
+)
+from chat_api.sessions.errors import (
+    NotSessionOwner,
+    OwnerCannotLeave,
+    ParticipantNotFound,
+    RelatedSessionNotFound,
+    SessionArchived,
+    SessionFull,
+    SessionNotFound,
+)
 from chat_api.sessions.models import SessionStatus
 from chat_api.sessions.repository import SessionFilter, SessionSort
-from chat_api.sessions.schemas import SessionCreate, SessionPatch, SessionRead
+from chat_api.sessions.schemas import (
+    ParticipantAdd,
+    ParticipantRead,
+    ReadMark,
+    RelatedContext,
+    SessionCreate,
+    SessionPatch,
+    SessionRead,
+)
 
 router = APIRouter(prefix="/sessions", tags=["Sessions"])
+
+ParticipantId = Annotated[UUID, Path(alias="user_id", description="Id of the person.")]
 
 
 @router.post(
@@ -27,14 +54,15 @@ router = APIRouter(prefix="/sessions", tags=["Sessions"])
     status_code=201,
     response_model=SessionRead,
     summary="Start a session",
-    responses=answers(BotNotFound, IdempotencyKeyReused),
+    responses=answers(BotNotFound, RelatedSessionNotFound, IdempotencyKeyReused),
 )
 async def create_session(
     request: Request, body: SessionCreate, actor: ChatWriter, sessions: Sessions, db: Db, key: IdempotencyKey = None
 ) -> Response:
     """Make a conversation. The caller owns it and is its first participant.
 
-    With `bot_id`, a bot that the caller may use answers in it.
+    With `bot_id`, a bot that the caller may use answers in it. With `related_session_id`, what was said last in
+    another session of the caller's goes to the model as context.
     """
     return await create_once(
         db,
@@ -64,9 +92,9 @@ async def list_sessions(
 
 
 @router.get("/{session_id}", summary="Read a session", responses=answers(SessionNotFound))
-async def get_session(session: VisibleSession, sessions: Sessions) -> SessionRead:
+async def get_session(session: VisibleSession, actor: ChatReader, sessions: Sessions) -> SessionRead:
     """One session with its participants."""
-    return await sessions.read(session)
+    return await sessions.read(session, actor.user_id)
 
 
 _OWNER_ANSWERS = answers(SessionNotFound, NotSessionOwner)
@@ -75,12 +103,13 @@ _OWNER_ANSWERS = answers(SessionNotFound, NotSessionOwner)
 @router.patch(
     "/{session_id}",
     summary="Change a session",
-    responses=answers(SessionNotFound, NotSessionOwner, BotNotFound),
+    responses=answers(SessionNotFound, NotSessionOwner, BotNotFound, RelatedSessionNotFound),
 )
 async def patch_session(session: OwnedSession, body: SessionPatch, sessions: Sessions) -> SessionRead:
     """Change the fields that are sent; the others stay. `settings` is merged, everything else replaced.
 
-    Another bot has to be one that the caller may use; null takes the bot off.
+    Another bot has to be one that the caller may use; null takes the bot off. The same goes for
+    `related_session_id`: another session that the caller takes part in.
     """
     return await sessions.patch(session, body)
 
@@ -101,3 +130,84 @@ async def archive_session(session: OwnedSession, sessions: Sessions) -> SessionR
 async def unarchive_session(session: OwnedSession, sessions: Sessions) -> SessionRead:
     """Make an archived session writable again."""
     return await sessions.set_status(session, SessionStatus.ACTIVE)
+
+
+@router.get(
+    "/{session_id}/related-context",
+    summary="Read what a linked session adds to the prompt",
+    responses=answers(SessionNotFound, RelatedSessionNotFound),
+)
+async def get_related_context(session: VisibleSession, actor: ChatReader, related: Related) -> RelatedContext:
+    """The last messages of the session that `related_session_id` names, as the model is shown them.
+
+    Only for who takes part in both. 404 also where nothing is linked, or the owner of this session takes part in the
+    other no more: nothing is added to the prompt then.
+    """
+    return await related.for_reader(session.id, actor.user_id)
+
+
+_ALREADY_THERE: dict[int | str, dict[str, Any]] = {
+    200: {"model": ParticipantRead, "description": "They take part already, and nothing was changed."}
+}
+
+
+@router.post(
+    "/{session_id}/participants",
+    status_code=201,
+    response_model=ParticipantRead,
+    summary="Add somebody",
+    responses=_ALREADY_THERE
+    | answers(SessionNotFound, NotSessionOwner, SessionArchived, SessionFull, UserNotFound, IdempotencyKeyReused),
+)
+async def add_participant(
+    request: Request,
+    session: OwnedSession,
+    body: ParticipantAdd,
+    actor: ChatWriter,
+    participants: Participants,
+    db: Db,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Let somebody take part, as a member. They may read what was said before they came.
+
+    A message of the system says so, and `participant.joined` is told. Adding somebody twice is the same as once.
+    """
+    return await create_once(
+        db,
+        request,
+        user_id=actor.user_id,
+        key=key,
+        body=body,
+        create=lambda: participants.add(session, body.user_id),
+        status=200 if await participants.takes_part(session, body.user_id) else 201,
+    )
+
+
+@router.delete(
+    "/{session_id}/participants/{user_id}",
+    status_code=204,
+    summary="Remove somebody, or leave",
+    responses=answers(SessionNotFound, NotSessionOwner, ParticipantNotFound, OwnerCannotLeave),
+)
+async def remove_participant(
+    session: JoinedSession, user_id: ParticipantId, actor: ChatWriter, participants: Participants
+) -> None:
+    """The owner removes others; members remove themselves, which is leaving. The owner cannot leave.
+
+    Access ends at once, also on streams that are open. A message of the system says so, and `participant.left` is
+    told: to the person it is about as their last event.
+    """
+    await participants.remove(session, user_id, by=actor.user_id)
+
+
+@router.put(
+    "/{session_id}/read",
+    summary="Mark as read",
+    responses=answers(SessionNotFound),
+)
+async def mark_read(session_id: SessionId, body: ReadMark, actor: ChatWriter, receipts: Receipts) -> ParticipantRead:
+    """Say up to which message the caller has read. The mark never moves back; `read.updated` is told when it moves.
+
+    A `seq` above the session's last stands for the last. An archived session can be marked too.
+    """
+    return await receipts.mark(session_id, actor.user_id, body.seq)

@@ -28,6 +28,13 @@ BotId = Annotated[
     UUID | None,
     Field(description="The bot that answers. What the session leaves open is as the bot has it; null: no bot."),
 ]
+RelatedSessionId = Annotated[
+    UUID | None,
+    Field(
+        description="Another session that you take part in: what was said there last goes to the model as read-only"
+        " context. So whoever takes part here may learn of it from the assistant."
+    ),
+]
 SystemPrompt = Annotated[str | None, Field(max_length=20_000, description="Comes after the bot's own.")]
 
 _EXAMPLE_ID = "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"
@@ -54,6 +61,7 @@ class SessionCreate(WriteSchema):
     provider: Provider | None = None
     model: str | None = Field(default=None, min_length=1, max_length=200)
     system_prompt: SystemPrompt = None
+    related_session_id: RelatedSessionId = None
     reply_policy: ReplyPolicy | None = Field(
         default=None, description="Left out: `always` with one participant, `mentioned` with more."
     )
@@ -77,6 +85,7 @@ class SessionPatch(WriteSchema):
     provider: Provider | None = None
     model: str | None = Field(default=None, min_length=1, max_length=200)
     system_prompt: SystemPrompt = None
+    related_session_id: RelatedSessionId = None
     reply_policy: ReplyPolicy | None = None
     approval_mode: ApprovalMode = Field(default_factory=lambda: ApprovalMode.RISKY)
     tags: list[Tag] = Field(default_factory=list, max_length=20)
@@ -84,7 +93,31 @@ class SessionPatch(WriteSchema):
     settings: SessionSettings = Field(default_factory=SessionSettings)
 
 
+class ParticipantAdd(WriteSchema):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"user_id": _EXAMPLE_ID}})
+
+    user_id: UUID = Field(description="Of whom to add: `GET /users` finds people.")
+
+
+class ReadMark(WriteSchema):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"seq": 2}})
+
+    seq: int = Field(
+        ge=0,
+        le=2**63 - 1,
+        strict=True,
+        description="`seq` of the last message that you have read. Above the session's last it stands for the last.",
+    )
+
+
 class ParticipantRead(ReadSchema):
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {"user_id": _EXAMPLE_ID, "username": "rosa", "role": "member", "last_read_seq": 2}
+        },
+    )
+
     user_id: UUID
     username: str
     role: ParticipantRole
@@ -115,6 +148,7 @@ class SessionRead(ReadSchema):
                 "settings": {"temperature": None, "max_tokens": None, "chat_history_length": None},
                 "message_count": 2,
                 "last_seq": 2,
+                "unread_count": 0,
                 "last_activity_at": "2026-01-31T09:30:00.000000Z",
                 "created_at": "2026-01-31T09:29:00.000000Z",
                 "updated_at": "2026-01-31T09:29:00.000000Z",
@@ -139,6 +173,41 @@ class SessionRead(ReadSchema):
     settings: SessionSettings
     message_count: int
     last_seq: int
+    unread_count: int = Field(
+        description="Messages after your `last_read_seq` that are not yours and not deleted, among the latest 1,000."
+        " 100 stands for 100 or more."
+    )
     last_activity_at: Timestamp
     created_at: Timestamp
     updated_at: Timestamp
+
+
+class RelatedMessage(ReadSchema):
+    """Something that was said in the linked session. The assistant's `username` is `assistant`."""
+
+    username: str
+    content: str
+
+
+class RelatedContext(ReadSchema):
+    """What a linked session adds to the prompt. `text` is what the model is shown, between marks."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "session_id": _EXAMPLE_ID,
+                "title": "Holiday plans",
+                "messages": [
+                    {"username": "rosa", "content": "Shall we take the train?"},
+                    {"username": "assistant", "content": "It takes four hours."},
+                ],
+                "text": "rosa: Shall we take the train?\nassistant: It takes four hours.",
+            }
+        },
+    )
+
+    session_id: UUID = Field(description="Of the linked session.")
+    title: str
+    messages: list[RelatedMessage]
+    text: str

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 
 from chat_api.auth.dependencies import TheAuthenticator, TheClock, TheSettings
 from chat_api.kit.db import Db, Statements
 from chat_api.users.accounts import AccountService
 from chat_api.users.directory import UserDirectory
-from chat_api.users.passwords import Argon2PasswordHasher, PasswordHasher
+from chat_api.users.passwords import PasswordHasher
 from chat_api.users.sign_in import SignInService
 
 
-@lru_cache(maxsize=1)
-def _process_hasher() -> Argon2PasswordHasher:
+async def get_passwords(request: Request) -> PasswordHasher:
     """One for the process, because the limit on hashing at a time is about its memory."""
-    return Argon2PasswordHasher()
-
-
-async def get_passwords() -> PasswordHasher:
-    return _process_hasher()
+    passwords: PasswordHasher = request.app.state.passwords
+    return passwords
 
 
 Passwords = Annotated[PasswordHasher, Depends(get_passwords)]

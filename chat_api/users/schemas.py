@@ -5,13 +5,27 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
 from chat_api.users.models import UserType
 from shared.schema import ReadSchema, Timestamp, WriteSchema, check_storable
 
-Username = Annotated[str, StringConstraints(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9_.-]{3,32}$")]
+_NOBODYS_NAMES = frozenset(("assistant", "system", "tool"))
+"""Roles of a conversation: whoever was called so could be taken for one, by people and by models."""
+
+
+def _not_a_role(name: str) -> str:
+    if name.lower() in _NOBODYS_NAMES:
+        raise ValueError("This name is taken by a role in conversations")
+    return name
+
+
+Username = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9_.-]{3,32}$"),
+    AfterValidator(_not_a_role),
+]
 Password = Annotated[str, StringConstraints(min_length=8, max_length=256)]
 
 _SHOWN_AS_DOTS: JsonDict = {"format": "password"}

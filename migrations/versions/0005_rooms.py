@@ -16,6 +16,8 @@ _CREATE = (
         ADD COLUMN attachments jsonb NOT NULL DEFAULT '[]',
         ADD COLUMN reactions jsonb NOT NULL DEFAULT '{}'
     """,
+    # Rises with every join and leave: a send that waited for the row sees in it that somebody may be gone.
+    "ALTER TABLE chat.sessions ADD COLUMN membership_version bigint NOT NULL DEFAULT 0",
     "ALTER TABLE chat.runs ADD COLUMN include_related_context boolean NOT NULL DEFAULT true",
     """
     CREATE TABLE chat.attachments (
@@ -62,6 +64,7 @@ _DROP = (
     "DROP TABLE chat.message_attachments",
     "DROP TABLE chat.attachments",
     "ALTER TABLE chat.runs DROP COLUMN include_related_context",
+    "ALTER TABLE chat.sessions DROP COLUMN membership_version",
     "ALTER TABLE chat.messages DROP COLUMN reactions, DROP COLUMN attachments",
 )
 

@@ -8,14 +8,18 @@ any number of `delta`, at most one `citations`, at most one `usage`, then exactl
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from shared.contracts.knowledge import CitationData, RetrievalOptions
 from shared.problems import ProblemDocument
 from shared.schema import WriteSchema
+
+QUOTATION_MARK = "related-"
+"""A user's message that begins with `<related-…>` quotes another conversation: it is background, and no question."""
 
 
 class Provider(StrEnum):
@@ -49,12 +53,49 @@ class ModelChoice(WriteSchema):
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, strict=True)
 
 
+class ImageType(StrEnum):
+    """The pictures that models take. Not every model takes every one, or any."""
+
+    PNG = "image/png"
+    JPEG = "image/jpeg"
+    GIF = "image/gif"
+    WEBP = "image/webp"
+
+
+MAX_IMAGES = 8
+MAX_IMAGE_BYTES = 8 * 1024 * 1024
+"""Of all pictures of a turn together, before base64 makes them a third longer."""
+
+MAX_BASE64_CHARACTERS = (MAX_IMAGE_BYTES + 2) // 3 * 4 + 4 * MAX_IMAGES
+
+
+class ChatImage(WriteSchema):
+    """A picture, for a model that can see."""
+
+    media_type: ImageType
+    data: str = Field(
+        min_length=4, max_length=MAX_BASE64_CHARACTERS, pattern=r"^[A-Za-z0-9+/]+={0,2}$", description="Base64."
+    )
+
+
 class ChatMessage(WriteSchema):
     role: ChatRole
     content: str
     name: str | None = Field(
         default=None, min_length=1, max_length=64, description="Who said it, in a room of several."
     )
+    images: list[ChatImage] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_IMAGES,
+        description="Shown with a message of the user, in this order.",
+    )
+
+    @model_validator(mode="after")
+    def _only_people_show_images(self) -> Self:
+        if self.images and self.role is not ChatRole.USER:
+            raise PydanticCustomError("images_role", "Only messages of the user may have images")
+        return self
 
 
 class ChatUser(WriteSchema):
@@ -85,6 +126,13 @@ class ChatRequest(WriteSchema):
     )
     retrieval: RetrievalOptions = Field(default_factory=RetrievalOptions)
     user: ChatUser | None = None
+
+    @model_validator(mode="after")
+    def _images_have_room(self) -> Self:
+        images = [image for message in self.messages for image in message.images or ()]
+        if len(images) > MAX_IMAGES or sum(len(image.data) for image in images) > MAX_BASE64_CHARACTERS:
+            raise PydanticCustomError("too_many_images", "A turn may have 8 images, and 8 MiB of them")
+        return self
 
 
 class Usage(BaseModel):

@@ -21,6 +21,7 @@ from agent_service.config import AgentSettings
 from chat_api.clients.agent import AgentBrokeOff, AgentRefused, AgentUnavailable, HttpAgent
 from chat_api.config import ApiSettings
 from shared.contracts.chat import (
+    MAX_BASE64_CHARACTERS,
     ChatEvent,
     ChatMessage,
     ChatRequest,
@@ -30,6 +31,7 @@ from shared.contracts.chat import (
     DoneEvent,
     ErrorEvent,
     FinishReason,
+    ImageType,
     Provider,
     Usage,
     UsageEvent,
@@ -131,11 +133,11 @@ class ScriptedTurns(TurnRunner):
 
 
 @asynccontextmanager
-async def agent_saying(turns: ScriptedTurns) -> AsyncIterator[httpx.ASGITransport]:
+async def agent_saying(turns: ScriptedTurns, **settings: Any) -> AsyncIterator[httpx.ASGITransport]:
     def parts(settings: AgentSettings) -> Parts:
         return replace(assemble(settings), turns=turns)
 
-    loaded = AgentSettings(_env_file=None, environment=Environment.TEST, openai_api_key=SecretStr("a key"))
+    loaded = AgentSettings(_env_file=None, environment=Environment.TEST, openai_api_key=SecretStr("a key"), **settings)
     app = agent_service.main.create_app(loaded, parts)
     async with app.router.lifespan_context(app):
         yield httpx.ASGITransport(app)
@@ -196,12 +198,16 @@ async def test_neighbouring_deltas_may_travel_together() -> None:
 async def test_the_two_together(name: str) -> None:
     """The chat API's own client, its own token, its own request, at the agent's own door."""
     turns = ScriptedTurns(events_of(name))
+    images = [{"media_type": kind.value, "data": "iVBORw0KGgo="} for kind in ImageType]
     request = ChatRequest.model_validate(
         {
             "run_id": str(uuid.uuid4()),
             "model": {"provider": "local", "name": "smollm2", "temperature": 0.5, "max_tokens": 10},
             "system_prompt": AWKWARD,
-            "messages": [{"role": "user", "content": AWKWARD, "name": "ann"}, {"role": "assistant", "content": ""}],
+            "messages": [
+                {"role": "user", "content": AWKWARD, "name": "ann", "images": images},
+                {"role": "assistant", "content": ""},
+            ],
             "collections": [str(uuid.uuid4())],
             "retrieval": {"top_k": 3, "mode": "text", "min_score": 0.25, "exclude_documents": [str(uuid.uuid4())]},
             "user": {"id": str(uuid.uuid4())},
@@ -212,6 +218,35 @@ async def test_the_two_together(name: str) -> None:
         assert [event async for event in client.chat(request)] == events_of(name)
 
     assert turns.requests == [request]
+
+
+async def test_the_largest_pictures_pass_the_door() -> None:
+    """With more text beside them than any other route takes."""
+    turns = ScriptedTurns([DONE])
+    half = {"media_type": "image/png", "data": "A" * (MAX_BASE64_CHARACTERS // 2)}
+    limit = 100_000
+    message = {"role": "user", "content": "x" * (limit - 1_000), "images": [half, half]}
+    request = ChatRequest.model_validate({"run_id": str(uuid.uuid4()), "messages": [message]})
+
+    async with agent_saying(turns, max_body_bytes=limit) as transport, agent_client(transport) as client:
+        assert [event async for event in client.chat(request)] == [DONE]
+
+    assert turns.requests == [request]
+
+
+async def test_a_turn_without_pictures_is_written_as_before_there_were_any() -> None:
+    """An agent of an earlier version would refuse a field that it does not know."""
+    bodies: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(422, json=Problem().as_json("r1"))
+
+    async with agent_client(httpx.MockTransport(answer)) as client:
+        with pytest.raises(AgentRefused):
+            [event async for event in client.chat(REQUEST)]
+
+    assert bodies[0]["messages"] == [{"role": "user", "content": "Hello"}]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ import chat_api.main
 from agent_service.adapters.wiring import Parts, assemble
 from agent_service.config import AgentSettings
 from chat_api.config import ApiSettings
-from chat_api.users.dependencies import get_passwords
 from shared.security import ServiceName, service_signer
 from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
 from tests.factories.served import served
@@ -91,6 +90,7 @@ class Person:
         key = self._post("/api-keys", json={"name": "generated", "scopes": ["chat:read"]})
         bot = self._post("/bots", json={"name": "Generated"})
         document = self._post(f"/bots/{bot['id']}/documents/text", json={"name": "a.md", "text": "Generated"})
+        attachment = self._post("/attachments", files={"file": ("a.txt", b"Generated")})
         return {
             "session_id": session["id"],
             "message_id": said["message"]["id"],
@@ -99,6 +99,8 @@ class Person:
             "bot_id": bot["id"],
             "user_id": session["owner_id"],
             "document_id": document["id"],
+            "attachment_id": attachment["id"],
+            "emoji": "\N{THUMBS UP SIGN}",
         }
 
     def _post(self, path: str, **sent: Any) -> Json:
@@ -111,10 +113,6 @@ class Person:
         self._client.close()
 
 
-async def quick_passwords() -> RecordingHasher:
-    return PASSWORDS
-
-
 @pytest.fixture(scope="module")
 def chat_address(store_client: StoreClient, worker_number: int) -> Iterator[str]:
     database = store_client.database(f"schemathesis_gw{worker_number}")
@@ -125,8 +123,7 @@ def chat_address(store_client: StoreClient, worker_number: int) -> Iterator[str]
         # Each generated call reads its stream to the end.
         document_watch_seconds=0.05,
     )
-    app = chat_api.main.create_app(loaded, agent_transport=ScriptedAgent())
-    app.dependency_overrides[get_passwords] = quick_passwords
+    app = chat_api.main.create_app(loaded, agent_transport=ScriptedAgent(), passwords=PASSWORDS)
     with served(app) as address:
         yield address
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
 from chat_api.auth.actors import Actor
@@ -18,7 +18,6 @@ from chat_api.auth.permissions import AdminActor, AgentInvoker, ChatReader, Chat
 from chat_api.config import ApiSettings
 from chat_api.kit.db import Database
 from chat_api.main import create_app
-from chat_api.users.dependencies import get_passwords
 from shared.settings import Environment
 from tests.fakes.clock import MovableClock
 from tests.fakes.password_hasher import RecordingHasher
@@ -28,29 +27,33 @@ PASSWORD = "correct horse battery staple"
 API = "/api/v1"
 
 
+_ONLY = APIRouter(prefix="/only")
+
+
+@_ONLY.get("/read")
+async def read(actor: ChatReader) -> dict[str, Any]:
+    return _shown(actor)
+
+
+@_ONLY.get("/write")
+async def write(actor: ChatWriter) -> dict[str, Any]:
+    return _shown(actor)
+
+
+@_ONLY.get("/invoke")
+async def invoke(actor: AgentInvoker) -> dict[str, Any]:
+    return _shown(actor)
+
+
+@_ONLY.get("/administer")
+async def administer(actor: AdminActor) -> dict[str, Any]:
+    return _shown(actor)
+
+
 def make_app(settings: ApiSettings, clock: MovableClock, passwords: RecordingHasher) -> FastAPI:
     """The chat API with passwords that cost nothing, and one more route for each permission."""
-    app = create_app(settings, clock=clock)
-
-    async def fake_passwords() -> RecordingHasher:
-        return passwords
-
-    app.dependency_overrides[get_passwords] = fake_passwords
-
-    async def read(actor: ChatReader) -> dict[str, Any]:
-        return _shown(actor)
-
-    async def write(actor: ChatWriter) -> dict[str, Any]:
-        return _shown(actor)
-
-    async def invoke(actor: AgentInvoker) -> dict[str, Any]:
-        return _shown(actor)
-
-    async def administer(actor: AdminActor) -> dict[str, Any]:
-        return _shown(actor)
-
-    for handler in (read, write, invoke, administer):
-        app.add_api_route(f"/only/{handler.__name__}", handler)
+    app = create_app(settings, clock=clock, passwords=passwords)
+    app.router.routes.extend(_ONLY.routes)
     return app
 
 

@@ -172,7 +172,8 @@ def bad_forms(operation: Operation) -> Iterator[Attempt]:
 def bad_uploads(operation: Operation) -> Iterator[Attempt]:
     """For a body of files."""
     head = '--x\r\nContent-Disposition: form-data; name="{}"; filename="{}"\r\n\r\n'
-    file, end = head.format("files", "a.md").encode() + MARK.encode() + b"\r\n", b"--x--\r\n"
+    field = next(iter(operation.body_schema["properties"]))
+    file, end = head.format(field, "a.md").encode() + MARK.encode() + b"\r\n", b"--x--\r\n"
     for title, content in {
         "empty": b"",
         "no form": b"\xff\x00--x",
@@ -182,17 +183,22 @@ def bad_uploads(operation: Operation) -> Iterator[Attempt]:
         "cut off in its end": file + end[:4],
         "another field": head.format("is_admin", "a.md").encode() + b"true\r\n" + end,
         "a field beside the file": file + b'--x\r\nContent-Disposition: form-data; name="bot_id"\r\n\r\n1\r\n' + end,
-        "no file name": b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nx\r\n' + end,
-        "an empty file name": head.format("files", "").encode() + b"x\r\n" + end,
-        "a file name of NULs": head.format("files", "\x00\x00").encode() + b"x\r\n" + end,
-        "an empty file": head.format("files", "a.md").encode() + b"\r\n" + end,
-        "a file of NULs": head.format("files", "a.md").encode() + b"\x00" * 1_000 + b"\r\n" + end,
-        "a program": head.format("files", "a.pdf").encode() + b"\x7fELF\x02\x01\x01" + b"\x00" * 100 + b"\r\n" + end,
-        "a thousand files": (head.format("files", "a.md").encode() + b"x\r\n") * 1_000 + end,
+        "no file name": f'--x\r\nContent-Disposition: form-data; name="{field}"\r\n\r\nx\r\n'.encode() + end,
+        "an empty file name": head.format(field, "").encode() + b"x\r\n" + end,
+        "a file name of NULs": head.format(field, "\x00\x00").encode() + b"x\r\n" + end,
+        "an empty file": head.format(field, "a.md").encode() + b"\r\n" + end,
+        "a thousand files": (head.format(field, "a.md").encode() + b"x\r\n") * 1_000 + end,
         "a thousand headers": b"--x\r\n" + b"A: b\r\n" * 1_000 + b"\r\nx\r\n" + end,
         "a long header": b"--x\r\nA: " + b"b" * MEBIBYTE + b"\r\n\r\nx\r\n" + end,
     }.items():
         yield Attempt(f"upload: {title}", content, "multipart/form-data; boundary=x")
+    for title, content in {
+        "a file of NULs": head.format(field, "a.md").encode() + b"\x00" * 1_000 + b"\r\n" + end,
+        "a program": head.format(field, "a.pdf").encode() + b"\x7fELF\x02\x01\x01" + b"\x00" * 100 + b"\r\n" + end,
+    }.items():
+        # What is only kept and handed out again may be anything.
+        kept = operation.id == "upload_attachment"
+        yield Attempt(f"upload: {title}", content, "multipart/form-data; boundary=x", refused=not kept)
     for kind in (JSON_BODY, FORM_BODY, "text/plain", "multipart/form-data", "multipart/mixed; boundary=x", "nonsense"):
         yield Attempt(f"upload: sent as {kind}", file + end, kind)
     yield Attempt("upload: sent without a type", file + end, None)

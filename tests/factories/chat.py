@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from chat_api.kit.models import new_id
 from chat_api.main import create_app
 from chat_api.runs.engine import RunEngine
 from shared.settings import Environment
+from tests.factories.operations import Operation, operations_of
 from tests.fakes.agent import ScriptedAgent
 from tests.fakes.clock import MovableClock
 
@@ -56,6 +58,11 @@ class ChatApi:
     def engine(self) -> RunEngine:
         engine: RunEngine = self.app.state.runs
         return engine
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Every operation of the document, which takes half a second to make and is the same for all."""
+        return list(_operations())
 
     async def rows(self, statement: str, *args: Any) -> list[Any]:
         found: list[Any] = await self.app.state.database.fetch_rows(statement, *args)
@@ -108,15 +115,13 @@ class ChatApi:
         return document_id
 
     async def join(self, session: Json, person: Person) -> None:
-        """Make somebody a member, as rows: there is no route for it yet."""
-        await self.rows(
-            "INSERT INTO chat.participants (session_id, user_id, role) VALUES ($1, $2, 'member')",
-            UUID(session["id"]),
-            person.id,
+        """Have the session's owner make somebody a member."""
+        [row] = await self.rows("SELECT owner_id FROM chat.sessions WHERE id = $1", UUID(session["id"]))
+        [owner] = [one for one in self.people if one.id == row["owner_id"]]
+        answer = await self.client.post(
+            f"{API}/sessions/{session['id']}/participants", json={"user_id": str(person.id)}, headers=owner.headers
         )
-        await self.rows(
-            "UPDATE chat.sessions SET participant_count = participant_count + 1 WHERE id = $1", UUID(session["id"])
-        )
+        assert answer.status_code == 201, answer.text
 
     async def send(
         self,
@@ -204,6 +209,11 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     """Status and code of a problem answer."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     return answer.status_code, answer.json()["code"]
+
+
+@functools.cache
+def _operations() -> tuple[Operation, ...]:
+    return tuple(operations_of(create_app(ApiSettings(environment=Environment.TEST)).openapi()))
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import zipfile
@@ -26,6 +27,8 @@ HTML_WITH_SCRIPTS = b"""<!DOCTYPE html><html><head><title>Harbour</title><style>
 
 _PDF_PADDING = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
 _PDF_PERMISSIONS = -4
+_FAST = 1
+"""How hard bombs are packed: what repeats itself gets hardly smaller with more effort."""
 
 
 def text(*paragraphs: str) -> bytes:
@@ -143,10 +146,20 @@ def malformed_pdf() -> bytes:
     return b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog /Pages 99 0 R >>\nendobj\n" + BINARY + b"\n%%EOF\n"
 
 
+def _packed_again_and_again(block: bytes, times: int) -> bytes:
+    """A zlib stream of `block` repeated, for which the block is packed once only."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)  # after which nothing refers to what was before
+    checksum = 1
+    for _ in range(times):
+        checksum = zlib.adler32(block, checksum)
+    return b"\x78\xda" + packed * times + packer.flush() + checksum.to_bytes(4)
+
+
+@functools.cache
 def pdf_bomb(megabytes: int = 400) -> bytes:
     """A page whose content is a few kilobytes, and hundreds of megabytes when it is unpacked, twice over."""
-    packer = zlib.compressobj(9)
-    once = b"".join([*(packer.compress(b"q " * 524_288) for _ in range(megabytes)), packer.flush()])
+    once = _packed_again_and_again(b"q " * 524_288, megabytes)
     return _pdf_file(
         {
             1: b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -176,7 +189,7 @@ _STYLES = (
 
 def zip_file(members: dict[str, bytes | str]) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=_FAST) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return out.getvalue()
@@ -210,14 +223,15 @@ def docx_notes(content: str) -> str:
     return f"<w:footnotes {_WORD}><w:footnote>{docx_paragraph(content)}</w:footnote></w:footnotes>"
 
 
+@functools.cache
 def docx_bomb(megabytes: int = 300) -> bytes:
-    """A few hundred kilobytes that unpack to hundreds of megabytes of one paragraph after the other."""
+    """Two megabytes that unpack to hundreds of megabytes of one paragraph after the other."""
     return docx_of(docx_paragraph("a" * 1000) * 1000 * megabytes)
 
 
-def docx_that_lies(megabytes: int = 300) -> bytes:
+def docx_that_lies() -> bytes:
     """As large, but it declares a kilobyte."""
-    bomb = bytearray(docx_bomb(megabytes))
+    bomb = bytearray(docx_bomb())
     listed = bomb.rfind(b"PK\x01\x02", 0, bomb.rfind(b"word/document.xml"))
     bomb[listed + 24 : listed + 28] = (1024).to_bytes(4, "little")
     return bytes(bomb)

@@ -15,11 +15,12 @@ from pydantic import SecretStr
 from chat_api.clients.connection import AgentRefused
 from chat_api.config import ApiSettings
 from chat_api.documents.extraction.document_format import DocumentFormat
-from chat_api.documents.storage import DocumentStorage, local_storage, storage_key
+from chat_api.documents.storage import storage_key
 from chat_api.kit.db import Database
 from chat_api.kit.jobs import JobRunner
 from chat_api.kit.models import new_id
 from chat_api.kit.outbox import Jobs, Outbox
+from chat_api.kit.storage import Storage, local_storage
 from chat_api.worker import INDEXING_QUEUE, PURGING_QUEUE, job_runners
 from shared.contracts.knowledge import (
     Block,
@@ -135,7 +136,7 @@ class DocumentJobs:
 
     def __init__(self, database: Database, settings: ApiSettings, folder: Path) -> None:
         self.database = database
-        self.storage: DocumentStorage = local_storage(folder)
+        self.storage: Storage = local_storage(folder)
         self.extraction = ParagraphExtraction()
         self.index = ScriptedIndex()
         self.settings = settings

@@ -100,19 +100,23 @@ class Operation:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """As the document says, with its own example for a body."""
-        return await client.request(self.method, self.url(values), headers=headers, params=params, **self.sent_body())
+        """As the document says, with its own example for a body, in which `values` stand for what they name."""
+        body = self.sent_body(values)
+        return await client.request(self.method, self.url(values), headers=headers, params=params, **body)
 
-    def sent_body(self) -> dict[str, Any]:
+    def sent_body(self, values: Mapping[str, str]) -> dict[str, Any]:
         """The documented example of the body, as httpx takes it."""
         body = self.body_example()
+        if isinstance(body, dict):
+            body |= {name: values[name] for name in body.keys() & values.keys()}
         match self.body_type:
             case None:
                 return {}
             case kind if kind == FORM_BODY:
                 return {"data": body}
             case kind if kind == MULTIPART_BODY:
-                named = ((name, text) for name, texts in body.items() for text in texts)
+                each = ((name, [texts] if isinstance(texts, str) else texts) for name, texts in body.items())
+                named = ((name, text) for name, texts in each for text in texts)
                 return {"files": [(name, (f"{at}.md", text.encode())) for at, (name, text) in enumerate(named)]}
             case _:
                 return {"json": body}

@@ -92,7 +92,7 @@ async def test_a_broken_body_is_a_4xx(agent: httpx.AsyncClient, raw: bytes, path
 
 
 async def test_a_huge_body_is_a_413(agent: httpx.AsyncClient) -> None:
-    response = await agent.post("/v1/chat", content=b" " * (33 * 1024 * 1024))
+    response = await agent.post("/v1/chat", content=b" " * (48 * 1024 * 1024))
     assert response.status_code == 413
     assert response.json()["code"] == "payload-too-large"
 

@@ -7,10 +7,12 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import pytest_asyncio
 
 from agent_service.adapters.pg_pool import IndexPool
 from agent_service.adapters.pg_search import PgPassageIndex, SearchLimits
@@ -18,7 +20,7 @@ from agent_service.domain.bm25 import K1, B, inverse_frequency
 from agent_service.ports.embedder import Vector
 from agent_service.ports.index import Collection, QueryVector
 from tests.factories.passages import copy_passages, open_owner
-from tests.stores import Database
+from tests.stores import StoreClient
 
 COLLECTION, SMALL = uuid4(), uuid4()
 PASSAGES, SMALL_PASSAGES = 1500, 60
@@ -71,15 +73,31 @@ class Filled:
         return found
 
 
-@pytest.fixture
-async def filled(clean_database: Database) -> AsyncIterator[Filled]:
+@dataclass(frozen=True)
+class Stored:
+    """What lies in a database that no test of this file changes: to store it takes two seconds."""
+
+    agent_url: str
+    chunks: list[UUID]
+    texts: list[str]
+    vectors: list[Vector]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stored(store_client: StoreClient, worker_number: int) -> Stored:
+    database = store_client.database(f"search_paths_gw{worker_number}")
     texts, vectors = made_up(1, PASSAGES)
-    async with open_owner(clean_database.owner_url) as owner:
+    async with open_owner(database.owner_url) as owner:
         chunks = await copy_passages(owner, COLLECTION, texts=texts, vectors=vectors)
         small = made_up(2, SMALL_PASSAGES)
         await copy_passages(owner, SMALL, texts=small[0], vectors=small[1])
-    pool = IndexPool(clean_database.agent_url, size=4)
-    yield Filled(pool, chunks, texts, vectors)
+    return Stored(database.agent_url, chunks, texts, vectors)
+
+
+@pytest.fixture
+async def filled(stored: Stored) -> AsyncIterator[Filled]:
+    pool = IndexPool(stored.agent_url, size=4)
+    yield Filled(pool, stored.chunks, stored.texts, stored.vectors)
     await pool.aclose()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from chat_api.kit.models import new_id
 from shared.security import ServiceName, TokenKind, TokenSigner, service_signer
+from tests.factories.attachments import attached
 from tests.factories.bad_input import (
     MALFORMED_IDS,
     MARK,
@@ -29,7 +30,14 @@ from tests.factories.bad_input import (
 )
 from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import uploaded
-from tests.factories.operations import FORM_BODY, JSON_BODY, MULTIPART_BODY, Operation, operations_of
+from tests.factories.operations import FORM_BODY, JSON_BODY, MULTIPART_BODY, Operation
+
+NO_IDS = {"emoji"}
+"""Parameters of paths that name nothing that is stored."""
+
+
+def ids_in(operation: Operation) -> list[str]:
+    return [name for name in operation.path_parameters if name not in NO_IDS]
 
 
 async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
@@ -41,6 +49,7 @@ async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
     bot, friend = await chat.bot(person), await chat.person()
     await chat.share(person, bot, friend)
     [document] = await uploaded(chat, person, bot)
+    attachment = await attached(chat, person)
     return {
         "session_id": session["id"],
         "message_id": said["message"]["id"],
@@ -49,6 +58,8 @@ async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
         "bot_id": bot["id"],
         "user_id": str(friend.id),
         "document_id": document["id"],
+        "attachment_id": attachment["id"],
+        "emoji": "%F0%9F%91%8D",
     }
 
 
@@ -69,7 +80,7 @@ async def try_all(
 ) -> int:
     values = await a_conversation(chat, person)
     tried = 0
-    for operation in operations_of(chat.app.openapi()):
+    for operation in chat.operations:
         if body_type is not None and operation.body_type != body_type:
             continue
         for attempt in attempts(operation):
@@ -121,9 +132,9 @@ async def test_headers_that_are_not_what_they_should_be(chat: ChatApi, ann: Pers
 
 async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
     values = await a_conversation(chat, ann)
-    for operation in operations_of(chat.app.openapi()):
+    for operation in chat.operations:
         for name in operation.path_parameters:
-            for wrong in MALFORMED_IDS:
+            for wrong in MALFORMED_IDS if name not in NO_IDS else ():
                 url = operation.url({**values, name: wrong})
                 attempt = Attempt(f"{name} is {wrong[:40]!r}")
                 answer = await attempt.send(chat.client, operation, url, credential(chat, ann, operation))
@@ -135,8 +146,8 @@ async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
 
 async def test_ids_of_nothing(chat: ChatApi, ann: Person) -> None:
     values = await a_conversation(chat, ann)
-    for operation in operations_of(chat.app.openapi()):
-        for name in operation.path_parameters:
+    for operation in chat.operations:
+        for name in ids_in(operation):
             for unknown in (str(uuid4()), str(new_id()), uuid4().hex, uuid4().urn, "0" * 32, "F" * 32):
                 answer = await operation.call(
                     chat.client, {**values, name: unknown}, headers=credential(chat, ann, operation)
@@ -155,9 +166,10 @@ async def test_an_id_of_another_kind_is_an_id_of_nothing(chat: ChatApi, ann: Per
         "bot_id": values["user_id"],
         "user_id": values["bot_id"],
         "document_id": values["bot_id"],
+        "attachment_id": values["document_id"],
     }
-    for operation in operations_of(chat.app.openapi()):
-        for name in operation.path_parameters:
+    for operation in chat.operations:
+        for name in ids_in(operation):
             answer = await operation.call(
                 chat.client, {**values, name: shuffled[name]}, headers=credential(chat, ann, operation)
             )
@@ -233,7 +245,7 @@ def wrong_credentials(chat: ChatApi, person: Person) -> dict[str, bytes]:
 async def test_credentials_that_open_nothing(chat: ChatApi, ann: Person, capsys: pytest.CaptureFixture[str]) -> None:
     values = await a_conversation(chat, ann)
     wrong = wrong_credentials(chat, ann)
-    for operation in operations_of(chat.app.openapi()):
+    for operation in chat.operations:
         if operation.is_public or operation.security == {"ServiceToken"}:
             continue
         for name, header in wrong.items():

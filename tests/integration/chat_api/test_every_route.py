@@ -11,15 +11,23 @@ import httpx
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.routing import WebSocketRoute
 
 from chat_api.auth.permissions import PublicAccess, is_permission
 from shared.security import ServiceName, service_signer
+from tests.factories.attachments import attached
 from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import become, uploaded
 from tests.factories.operations import NotKnownHow, Operation, operations_of
 
-NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html"}
-"""Routes of the framework's: the document itself, and pages that show it."""
+NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html", "asyncapi"}
+"""The documents themselves, and the framework's pages that show one."""
+
+PAGES = {"show_playground", "get_playground_file"}
+"""Pages for people, and what they are made of: no part of the API, so not in its document, and open to everybody."""
+
+SOCKETS = {f"{API}/ws", f"{API}/ws/sessions/{{session_id}}"}
+"""They ask who is there once they are open, which `realtime` tests."""
 
 TEXT = "The gold is under the oak"
 KEY = "ann-used-this-key"
@@ -40,16 +48,24 @@ STATEMENTS = {
     ),
     **{
         table: f"SELECT t.* FROM chat.{table} t JOIN chat.sessions s ON s.id = t.session_id WHERE s.owner_id = $1"
-        for table in ("participants", "messages", "message_revisions", "runs", "session_events")
+        for table in ("participants", "messages", "message_attachments", "message_revisions", "runs", "session_events")
     },
+    "attachments": "SELECT * FROM chat.attachments WHERE owner_id = $1",
+    "ws_tickets": "SELECT * FROM chat.ws_tickets WHERE user_id = $1",
 }
 """All that belongs to a person. A new table has to be added: the test counts them."""
 
 READING_POSTS = {"search_bot"}
 """They change nothing: what they ask for is too long for an address."""
 
+TICKETS = {"create_ws_ticket"}
+"""They give whoever may read a ticket to read with."""
+
 PEOPLE = {"user_id"}
 """Parameters that name a person. People belong to nobody: everybody may find and name them."""
+
+NOBODYS = PEOPLE | {"emoji"}
+"""Parameters whose values are the same for everybody."""
 
 
 @dataclass
@@ -61,14 +77,24 @@ class Belongings:
 
 
 async def belongings(chat: ChatApi, person: Person) -> Belongings:
-    """A session with a message that was edited, its run and reply, a bot with documents that is shared
-    with others, an API key."""
+    """A session with a message that was edited, its run and reply, another session that it is linked to, a bot with
+    documents that is shared with others, an API key."""
     friends = [await chat.person(), await chat.person()]
     bot = await chat.bot(person, name=f"bot of {person.username}", system_prompt=TEXT, visibility="shared")
     for friend in friends:
         await chat.share(person, bot, friend)
-    session = await chat.session(person, title=f"{TEXT} of {person.username}", tags=[f"tag-{person.username}"])
-    said = await chat.said(person, session, f"{TEXT}, says {person.username}", client_id=KEY)
+    linked = await chat.session(person, title=f"{TEXT} under {person.username}'s oak")
+    await chat.said(person, linked, f"{TEXT}, whispers {person.username}")
+    session = await chat.session(
+        person,
+        title=f"{TEXT} of {person.username}",
+        tags=[f"tag-{person.username}"],
+        related_session_id=linked["id"],
+    )
+    attachment = await attached(chat, person, f"map of {person.username}.txt", TEXT.encode())
+    said = await chat.said(
+        person, session, f"{TEXT}, says {person.username}", client_id=KEY, attachment_ids=[attachment["id"]]
+    )
     edited = await chat.client.patch(
         f"{API}/sessions/{session['id']}/messages/{said['message']['id']}",
         json={"content": f"{TEXT} no more, says {person.username}"},
@@ -79,18 +105,26 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         f"{API}/api-keys", json={"name": f"key of {person.username}", "scopes": ["chat:read"]}, headers=person.headers
     )
     assert made.status_code == 201, made.text
+    ticket = await chat.client.post(f"{API}/auth/ws-ticket", headers=person.headers)
+    assert ticket.status_code == 200, ticket.text
     values = {
         "session_id": session["id"],
         "message_id": said["message"]["id"],
         "run_id": said["run"]["id"],
         "key_id": made.json()["id"],
         "bot_id": bot["id"],
+        "attachment_id": attachment["id"],
+        "emoji": "%F0%9F%91%8D",
     }
     secrets = [
-        *values.values(),
+        *(value for name, value in values.items() if name not in NOBODYS),
+        attachment["name"],
+        linked["id"],
+        f"whispers {person.username}",
         f"bot of {person.username}",
         said["reply"]["id"],
         made.json()["key"],
+        ticket.json()["ticket"],
         f"{person.username}@example.org",
     ]
     secrets += [f"says {person.username}", f"{TEXT} of {person.username}", f"tag-{person.username}"]
@@ -113,7 +147,7 @@ async def stored(chat: ChatApi, person: Person) -> dict[str, list[Any]]:
 
 
 def operations(chat: ChatApi) -> list[Operation]:
-    return operations_of(chat.app.openapi())
+    return chat.operations
 
 
 def assert_problem(answer: httpx.Response, operation: Operation, *expected: int) -> None:
@@ -137,13 +171,19 @@ def test_every_route_says_who_may_call_it_and_the_document_says_the_same(chat: C
     documented = {operation.id: operation for operation in operations(chat)}
 
     for route in iter_route_contexts(chat.app.routes):
+        if isinstance(route.original_route, WebSocketRoute):
+            assert route.path in SOCKETS
+            continue
         if not isinstance(route.original_route, APIRoute):
             assert route.name in NOT_OURS, f"{route.path} is no API route: nothing checks who may call it"
             continue
-        assert route.name in documented, f"{route.path} is not in the document"
         permissions = list(permissions_of(route.dependant))
         assert permissions, f"{route.path} does not say who may call it"
         is_open = all(isinstance(permission, PublicAccess) for permission in permissions)
+        if route.name in PAGES:
+            assert is_open, f"{route.path} is a page, and not everybody may see it"
+            continue
+        assert route.name in documented, f"{route.path} is not in the document"
         assert documented[route.name].is_public is is_open, route.path
 
 
@@ -175,7 +215,7 @@ async def test_nobody_reads_or_changes_what_is_anothers(chat: ChatApi, ann: Pers
         else:
             assert answer.status_code < 400, f"{operation}: {answer.status_code} {answer.text[:300]}"
         for name in operation.path_parameters[1:]:
-            if name in PEOPLE:
+            if name in NOBODYS:
                 continue
             # His session with a message of hers, and the other way round.
             for mixed in ({**his.values, name: hers.values[name]}, {**hers.values, name: his.values[name]}):
@@ -249,11 +289,12 @@ async def test_a_key_opens_only_what_its_scopes_name(chat: ChatApi, ann: Person)
         assert_problem(refused, operation, 403)
         assert refused.json()["code"] == "insufficient-scope", str(operation)
         answer = await operation.call(chat.client, hers.values, headers=reader)
-        if operation.id in READING_POSTS or (operation.method == "GET" and operation.id != "list_api_keys"):
+        if operation.id in READING_POSTS | TICKETS or (operation.method == "GET" and operation.id != "list_api_keys"):
             assert answer.status_code in (200, 204), f"{operation}: {answer.text}"
         else:
             assert_problem(answer, operation, 403)
 
+    await chat.rows("DELETE FROM chat.ws_tickets WHERE api_key_id IS NOT NULL")  # the reader's own
     assert await stored(chat, ann) == before
 
 
@@ -279,6 +320,7 @@ async def test_a_member_who_is_not_the_owner_sees_and_may_not_do(chat: ChatApi, 
     bot_owners = {"patch_bot", "delete_bot", "list_bot_shares", "put_bot_share", "delete_bot_share"}
     bot_owners |= {"upload_documents", "create_text_document", "delete_document", "reindex_document"}
     owners = {"patch_session", "delete_session", "archive_session", "unarchive_session", "clear_messages"}
+    owners |= {"add_participant", "remove_participant"}
     senders = {"patch_message", "delete_message"}
     by_id = {operation.id: operation for operation in operations(chat)}
 

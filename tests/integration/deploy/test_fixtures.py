@@ -14,8 +14,9 @@ import pytest
 import redis
 
 from deploy.local.ports import is_free
+from tests.cleaner import emptying_statement
 from tests.conftest import NetworkBlocked
-from tests.stores import ROOT, Database, truncate_statement, without_developers_environment
+from tests.stores import ROOT, Database, without_developers_environment
 
 INTERRUPTED = """
 import os, signal, sys
@@ -35,7 +36,7 @@ async def test_roles_reach_the_workers_database(database: Database) -> None:
 
 
 async def test_cleaning_takes_every_row_but_those_of_migrations(database: Database) -> None:
-    connection = await asyncpg.connect(Database.dsn(database.owner_url))
+    connection = await asyncpg.connect(Database.dsn(database.superuser_url))
     try:
         await connection.execute(
             "CREATE TABLE chat.first (id int PRIMARY KEY); CREATE TABLE chat.second (id int REFERENCES chat.first);"
@@ -43,7 +44,7 @@ async def test_cleaning_takes_every_row_but_those_of_migrations(database: Databa
             "INSERT INTO chat.first VALUES (1); INSERT INTO chat.second VALUES (1);"
             "INSERT INTO agent.third VALUES (1); INSERT INTO agent.seeded VALUES (1)"
         )
-        await connection.execute(truncate_statement((*database.seeded, "agent.seeded")))
+        await connection.execute(emptying_statement((*database.seeded, "agent.seeded")))
         counts = await connection.fetchrow(
             "SELECT (SELECT count(*) FROM chat.first), (SELECT count(*) FROM chat.second),"
             " (SELECT count(*) FROM agent.third), (SELECT count(*) FROM agent.seeded)"

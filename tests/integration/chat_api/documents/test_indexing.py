@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from chat_api.clients.connection import AgentBrokeOff, AgentUnavailable
-from chat_api.documents.errors import StorageUnavailable
 from chat_api.documents.extraction.document_format import DocumentFormat
 from chat_api.documents.extraction.errors import DocumentEncrypted
 from chat_api.documents.extraction.extractor import ExtractionUnavailable
 from chat_api.kit.outbox import Jobs
+from chat_api.kit.storage import StorageUnavailable
 from shared.contracts.knowledge import IndexFailed
 from shared.problems import Problem, ProblemDocument
 from tests.factories.document_jobs import DocumentJobs, document_jobs, refusal

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.documents.intake import ORPHAN_AGE, Create, Intake, remove_orphans
 from chat_api.documents.storage import storage_key
-from chat_api.documents.upload import UploadReader
+from chat_api.documents.upload import document_reader
 from chat_api.kit.models import new_id
 from tests.factories.chat import API, ChatApi, Json, Person
 from tests.factories.documents import stored_files, uploaded
@@ -64,7 +64,7 @@ async def test_a_commit_that_got_no_connection_leaves_nothing(
     chat: ChatApi, ann: Person, bot: Json, tmp_path: Path
 ) -> None:
     intake = Intake(chat.app.state.database, chat.app.state.storage, chat.clock)
-    files = await UploadReader(tmp_path, max_bytes=100).text("a.txt", "x")
+    files = await document_reader(tmp_path, max_bytes=100).text("a.txt", "x")
 
     async def find_none_free(db: AsyncSession, create: Create) -> None:
         assert len(stored_files(chat)) == 1
@@ -81,7 +81,7 @@ async def test_a_commit_whose_outcome_is_unknown_keeps_the_bytes(
 ) -> None:
     """The row may be there after all. If it is not, the bytes go with the other orphans."""
     intake = Intake(chat.app.state.database, chat.app.state.storage, chat.clock)
-    files = await UploadReader(tmp_path, max_bytes=100).text("a.txt", "x")
+    files = await document_reader(tmp_path, max_bytes=100).text("a.txt", "x")
 
     async def break_off(db: AsyncSession, create: Create) -> None:
         await create()

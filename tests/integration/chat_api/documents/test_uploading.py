@@ -10,9 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from chat_api.documents.errors import StorageUnavailable
 from chat_api.documents.intake import Intake
-from chat_api.documents.storage import ObjectStorage
+from chat_api.kit.storage import ObjectStorage, StorageUnavailable
 from tests.factories.chat import API, ChatApi, Json, Person, problem
 from tests.factories.documents import HARBOUR, become, outbox, stored_files, upload, uploaded
 

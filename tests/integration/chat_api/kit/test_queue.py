@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -197,6 +198,20 @@ async def test_while_redis_is_away_rows_wait_and_the_worker_lives(
         assert len(line.handler.done) == 2
         async with forwarded(port, real_port):
             await until(lambda: len(line.handler.done) == 4)
+
+
+async def test_told_to_stop_while_it_connects_a_worker_leaves_no_connection(line: Line) -> None:
+    runner = JobRunner(line.jobs, {TOPIC: line.handler}, line.settings, slots=4)
+    for steps in range(60):
+        worker = asyncio.create_task(keep_working(partial(job_worker, line.settings, QUEUE, runner)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+    gc.collect()  # what is dropped while it is connected says so, and fails the test
+    own_database = (await line.redis.client_info())["db"]
+    connected = [client for client in await line.redis.client_list() if int(client["db"]) == int(own_database)]
+    assert len(connected) == 1, "that of this test"
 
 
 async def test_the_relay_speaks_json(line: Line) -> None:

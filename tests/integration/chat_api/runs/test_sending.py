@@ -78,10 +78,11 @@ async def test_twenty_writers_leave_no_gap(chat: ChatApi, ann: Person) -> None:
             await chat.said(person, session, f"{person.username} {number}")
 
     await asyncio.gather(*(write(person) for person in people))
+    # Each of the 19 who came was told by a message and by two events.
     history = await chat.history(ann, session, limit=100)
-    assert [message["seq"] for message in history] == list(range(1, 101))
+    assert [message["seq"] for message in history] == list(range(20, 120))
     events = await chat.rows("SELECT event_seq FROM chat.session_events ORDER BY event_seq")
-    assert [row["event_seq"] for row in events] == list(range(1, 101))
+    assert [row["event_seq"] for row in events] == list(range(1, 139))
 
 
 async def test_the_same_client_id_with_another_text_is_refused(chat: ChatApi, ann: Person) -> None:
@@ -96,7 +97,7 @@ async def test_client_ids_are_each_senders_own(chat: ChatApi, ann: Person, bob: 
     await chat.join(session, bob)
     first = await chat.said(ann, session, "From Ann", client_id="c")
     second = await chat.said(bob, session, "From Bob", client_id="c")
-    assert (first["message"]["seq"], second["message"]["seq"]) == (1, 2)
+    assert (first["message"]["seq"], second["message"]["seq"]) == (2, 3)
 
 
 async def test_an_idempotency_key_serves_as_client_id(chat: ChatApi, ann: Person) -> None:

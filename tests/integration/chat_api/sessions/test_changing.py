@@ -124,10 +124,28 @@ async def test_changes_are_told_in_order_without_gaps(chat: ChatApi, ann: Person
     await chat.client.post(path(session, "/archive"), headers=ann.headers)
     await chat.client.post(path(session, "/unarchive"), headers=ann.headers)
     assert await event_log(chat, session) == [
-        (1, "session.updated", {"fields": ["tags", "title"]}),
-        (2, "session.updated", {"fields": ["status"]}),
-        (3, "session.updated", {"fields": ["status"]}),
+        (1, "session.updated", {"fields": ["tags", "title"], "changes": {"tags": ["x"], "title": "One"}}),
+        (2, "session.updated", {"fields": ["status"], "changes": {"status": "archived"}}),
+        (3, "session.updated", {"fields": ["status"], "changes": {"status": "active"}}),
     ]
+
+
+async def test_changes_are_told_as_they_read_afterwards(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann, reply_policy="never", settings={"temperature": 0.5})
+    bot, linked = await chat.bot(ann), await chat.session(ann)
+    wanted = {
+        "reply_policy": None,
+        "settings": {"max_tokens": 20},
+        "metadata": {"at": {"n": [1, None]}},
+        "bot_id": bot["id"],
+        "related_session_id": linked["id"],
+    }
+    changed = (await patch(chat, ann, session, **wanted)).json()
+    [(_, kind, data)] = await event_log(chat, session)
+    assert (kind, data["fields"]) == ("session.updated", sorted(wanted))
+    assert data["changes"] == {name: changed[name] for name in wanted}
+    assert data["changes"]["reply_policy"] == "always"
+    assert data["changes"]["settings"] == {"temperature": 0.5, "max_tokens": 20, "chat_history_length": None}
 
 
 async def test_changes_at_once_are_numbered_without_gaps(chat: ChatApi, ann: Person) -> None:
@@ -216,10 +234,12 @@ async def test_members_may_look_but_not_change(chat: ChatApi, ann: Person, bob: 
     session = await chat.session(ann)
     await chat.join(session, bob)
     before = await read(chat, bob, session)
+    log = await event_log(chat, session)
     for method, rest, body in OWNERS_ROUTES:
         answer = await chat.client.request(method, path(session, rest), json=body, headers=bob.headers)
         assert problem(answer) == (403, "not-session-owner"), (method, rest)
-    assert await read(chat, ann, session) == before
+    assert await read(chat, bob, session) == before
+    assert await event_log(chat, session) == log
 
 
 async def test_strangers_find_nothing(chat: ChatApi, ann: Person, bob: Person) -> None:

@@ -44,6 +44,7 @@ async def test_an_empty_body_gives_the_defaults(chat: ChatApi, ann: Person) -> N
         "settings": {"temperature": None, "max_tokens": None, "chat_history_length": None},
         "message_count": 0,
         "last_seq": 0,
+        "unread_count": 0,
         "last_activity_at": created["created_at"],
         "created_at": created["created_at"],
         "updated_at": created["created_at"],

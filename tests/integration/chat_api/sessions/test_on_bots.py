@@ -77,7 +77,7 @@ async def test_null_takes_the_bot_off(chat: ChatApi, ann: Person) -> None:
     changed = (await patch(chat, ann, session, bot_id=None)).json()
     assert changed["bot_id"] is None
     rows = await chat.rows("SELECT data FROM chat.session_events WHERE session_id = $1", UUID(session["id"]))
-    assert [row["data"] for row in rows] == [{"fields": ["bot_id"]}]
+    assert [row["data"] for row in rows] == [{"fields": ["bot_id"], "changes": {"bot_id": None}}]
 
 
 async def test_another_change_leaves_a_bot_that_is_gone(chat: ChatApi, ann: Person) -> None:

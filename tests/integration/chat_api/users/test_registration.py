@@ -76,6 +76,8 @@ BAD: list[Any] = [
     {"username": "ada\n"},
     {"username": "adá"},
     {"username": 7},
+    {"username": "assistant"},
+    {"username": "System"},
     {"password": "1234567"},
     {"password": "x" * 257},
     {"password": "12345678\x00"},

@@ -20,6 +20,7 @@ from agent_service.domain.problems import ModelUnavailable
 from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
 from shared.contracts.chat import (
     ChatEvent,
+    ChatImage,
     ChatMessage,
     ChatRequest,
     ChatRole,
@@ -27,6 +28,7 @@ from shared.contracts.chat import (
     DeltaEvent,
     ErrorEvent,
     FinishReason,
+    ImageType,
     Provider,
     Usage,
 )
@@ -121,6 +123,7 @@ async def test_the_question_is_searched_for_as_asked() -> None:
         (("Hi", "Hello", "When does the harbour close in winter?"), "When does the harbour close in winter?"),
         (("When does it close?", "At ten.", "  "), "When does it close?"),
         (("why?",), "why?"),
+        (("<related-bcdfghjk>\nann: Sure\n</related-bcdfghjk>", "Sure.", "why?"), "why?"),
         (("x" * 20_000,), "x" * 10_000),
     ],
 )
@@ -143,6 +146,16 @@ async def test_no_collections_no_work() -> None:
     [call] = tried.model.calls
     assert (call.system_prompt, call.lines[0].content) == ("Be brief.", "When does the harbour close?")
     assert "".join(event.text for event in events if isinstance(event, DeltaEvent)) == "An image: ![a](b)"
+
+
+async def test_pictures_stay_with_the_question() -> None:
+    tried = turns("ok")
+    picture = ChatImage(media_type=ImageType.PNG, data="AAAA")
+    asked = ChatMessage(role=ChatRole.USER, content="When does the harbour close?", images=[picture])
+    await tried.events(messages=[asked])
+    [call] = tried.model.calls
+    assert call.lines[-1].images == (picture,)
+    assert "Passages" in call.lines[-1].content
 
 
 async def test_passages_go_into_the_users_turn() -> None:

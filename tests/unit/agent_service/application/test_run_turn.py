@@ -22,6 +22,7 @@ from agent_service.domain.problems import (
 from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
 from shared.contracts.chat import (
     ChatEvent,
+    ChatImage,
     ChatMessage,
     ChatRequest,
     ChatRole,
@@ -29,6 +30,7 @@ from shared.contracts.chat import (
     DoneEvent,
     ErrorEvent,
     FinishReason,
+    ImageType,
     ModelChoice,
     Provider,
     Usage,
@@ -190,6 +192,29 @@ async def test_does_not_try_again(script: list[Step]) -> None:
     model = FakeModel([script])
     assert (await events_of(model))[-1].type == "error"
     assert len(model.calls) == 1
+
+
+def showing_a_picture() -> ChatRequest:
+    picture = ChatImage(media_type=ImageType.PNG, data="AAAA")
+    message = ChatMessage(role=ChatRole.USER, content="Look", images=[picture])
+    return ChatRequest(run_id=RUN, messages=[message])
+
+
+async def test_a_model_that_cannot_see_is_told_of_the_picture() -> None:
+    model = FakeModel([[ModelRejected()], [TextPiece("I cannot see."), STOP]])
+    events = [event async for event in runner(model).run(showing_a_picture())]
+    assert text_of(events) == "I cannot see."
+    assert [len(call.lines[0].images) for call in model.calls] == [1, 0]
+    assert model.calls[1].lines[0].content == "Look\n[image: not shown to this model]"
+    assert model.closed == 2
+
+
+@pytest.mark.parametrize(("first", "calls"), [([ModelRejected()], 2), ([TextPiece("I"), ModelRejected()], 1)])
+async def test_a_refusal_that_is_not_the_pictures_fault_stays_one(first: list[Step], calls: int) -> None:
+    model = FakeModel([first, [ModelRejected()]])
+    events = [event async for event in runner(model).run(showing_a_picture())]
+    assert code_of(events[-1]) == "model-rejected"
+    assert len(model.calls) == calls
 
 
 async def test_waits_as_long_as_the_provider_asks() -> None:

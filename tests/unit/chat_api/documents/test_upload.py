@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chat_api.documents.errors import DocumentTooLarge, InvalidUpload, UnsupportedUpload
+from chat_api.documents.errors import DocumentTooLarge
 from chat_api.documents.extraction.errors import EmptyDocument, UnsupportedDocument
-from chat_api.documents.scratch import scratch_folder
-from chat_api.documents.upload import ReceivedFile, UploadReader
+from chat_api.documents.upload import document_reader
+from chat_api.kit.scratch import scratch_folder
+from chat_api.kit.upload import InvalidUpload, ReceivedFile, UnsupportedUpload
 from shared.problems import MalformedRequest, Problem
 
 LIMIT = 1_000
@@ -34,7 +35,7 @@ async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def read(folder: Path, body: bytes, *, kind: str | None = KIND, size: int = 64 * 1024) -> list[ReceivedFile]:
-    return await UploadReader(folder, max_bytes=LIMIT).form(kind, pieces(body, size))
+    return await document_reader(folder, max_bytes=LIMIT).form(kind, pieces(body, size))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100_000])
@@ -79,7 +80,7 @@ async def test_what_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
             yield b"x" * 100
 
     with pytest.raises(DocumentTooLarge):
-        await UploadReader(tmp_path, max_bytes=LIMIT).form(KIND, endless())
+        await document_reader(tmp_path, max_bytes=LIMIT).form(KIND, endless())
 
     assert taken == LIMIT + 100
 
@@ -166,7 +167,7 @@ async def test_a_name_of_another_age_is_read(tmp_path: Path) -> None:
 
 
 async def test_a_text_becomes_a_file(tmp_path: Path) -> None:
-    [file] = await UploadReader(tmp_path, max_bytes=LIMIT).text("notes/öl.md", "Öl")
+    [file] = await document_reader(tmp_path, max_bytes=LIMIT).text("notes/öl.md", "Öl")
 
     assert (file.name, file.path.read_text(), file.content_type) == ("öl.md", "Öl", "text/markdown")
 
@@ -174,7 +175,7 @@ async def test_a_text_becomes_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "text", "expected"), [("..", "x", InvalidUpload), ("a", "ö" * 501, DocumentTooLarge)])
 async def test_a_text_that_is_refused(tmp_path: Path, name: str, text: str, expected: type[Problem]) -> None:
     with pytest.raises(expected):
-        await UploadReader(tmp_path, max_bytes=LIMIT).text(name, text)
+        await document_reader(tmp_path, max_bytes=LIMIT).text(name, text)
 
 
 async def test_the_folder_of_an_upload_goes_with_it() -> None:

@@ -176,19 +176,19 @@ class TestDocx:
         assert read(files.docx_of(body), DocumentFormat.DOCX) == under(("seen.", None))
 
     @pytest.mark.parametrize(
-        ("content", "failure"),
+        ("make", "failure"),
         [
-            pytest.param(files.docx_with_entities(), Failure.UNREADABLE, id="entities"),
-            pytest.param(files.docx_of("<w:p><w:r>"), Failure.UNREADABLE, id="malformed"),
-            pytest.param(files.docx("Hello. " * 900)[:700], Failure.UNREADABLE, id="truncated"),
-            pytest.param(files.zip_file({"word/other.xml": "x"}), Failure.UNREADABLE, id="no-document"),
-            pytest.param(files.docx(), Failure.WITHOUT_TEXT, id="without-text"),
-            pytest.param(files.docx_with_many_members(), Failure.TOO_COMPLEX, id="many-members"),
+            pytest.param(files.docx_with_entities, Failure.UNREADABLE, id="entities"),
+            pytest.param(lambda: files.docx_of("<w:p><w:r>"), Failure.UNREADABLE, id="malformed"),
+            pytest.param(lambda: files.docx("Hello. " * 900)[:700], Failure.UNREADABLE, id="truncated"),
+            pytest.param(lambda: files.zip_file({"word/other.xml": "x"}), Failure.UNREADABLE, id="no-document"),
+            pytest.param(files.docx, Failure.WITHOUT_TEXT, id="without-text"),
+            pytest.param(files.docx_with_many_members, Failure.TOO_COMPLEX, id="many-members"),
         ],
     )
-    def test_bad_files_fail_with_their_reason(self, read: Read, content: bytes, failure: Failure) -> None:
+    def test_bad_files_fail_with_their_reason(self, read: Read, make: Callable[[], bytes], failure: Failure) -> None:
         with pytest.raises(ExtractionFailed) as failed:
-            read(content, DocumentFormat.DOCX)
+            read(make(), DocumentFormat.DOCX)
         assert failed.value.failure is failure
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_api.documents.scratch import remove_abandoned, scratch_folder
+from chat_api.kit.scratch import remove_abandoned, scratch_folder
 
 
 @pytest.fixture

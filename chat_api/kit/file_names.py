@@ -1,4 +1,4 @@
-"""Names of documents, as people may see them. They are never paths of ours."""
+"""Names of files, as people may see them. They are never paths of ours."""
 
 from __future__ import annotations
 

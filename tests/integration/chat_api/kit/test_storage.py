@@ -1,4 +1,4 @@
-"""The storage of documents: the same over a folder of this machine and over an S3-compatible server."""
+"""The storage of files: the same over a folder of this machine and over an S3-compatible server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from chat_api.config import ApiSettings
-from chat_api.documents.errors import BytesMissing, StorageUnavailable
-from chat_api.documents.storage import DocumentStorage, ObjectStorage, open_storage, storage_key
+from chat_api.documents.storage import storage_key
 from chat_api.kit.models import new_id
+from chat_api.kit.storage import BytesMissing, ObjectStorage, Storage, StorageUnavailable, open_storage
 from shared.settings import Environment
 from tests.fakes.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
@@ -56,7 +56,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         yield Place(open_storage(s3_settings(server)), tmp_path, server)
 
 
-async def keys(storage: DocumentStorage) -> list[str]:
+async def keys(storage: Storage) -> list[str]:
     return sorted([stored.key async for batch in storage.objects() for stored in batch])
 
 
@@ -88,6 +88,34 @@ async def test_what_is_deleted_is_gone_and_may_be_deleted_again(place: Place) ->
     assert await keys(place.storage) == [kept]
     with pytest.raises(BytesMissing):
         await place.storage.download(deleted, place.folder / "target")
+
+
+@pytest.mark.parametrize("size", [0, 1, 12 * MEBIBYTE])
+async def test_what_is_read_in_pieces_is_what_was_stored(place: Place, size: int) -> None:
+    content = os.urandom(size)
+    (place.folder / "source").write_bytes(content)
+    await place.storage.put("attachments/person/file", place.folder / "source")
+
+    pieces = [piece async for piece in await place.storage.read("attachments/person/file")]
+
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces), default=0) <= MEBIBYTE
+
+
+async def test_reading_what_is_not_there_fails_before_the_first_piece(place: Place) -> None:
+    with pytest.raises(BytesMissing):
+        await place.storage.read("attachments/person/file")
+
+
+async def test_a_prefix_is_of_whole_parts(place: Place) -> None:
+    (place.folder / "source").write_bytes(b"x")
+    for key in ("attachments/a/1", "attachments/b/2", "attachments2/a/3", "bot/document"):
+        await place.storage.put(key, place.folder / "source")
+
+    found = sorted([stored.key async for batch in place.storage.objects("attachments") for stored in batch])
+
+    assert found == ["attachments/a/1", "attachments/b/2"]
+    assert [batch async for batch in place.storage.objects("nothing")] in ([], [[]])
 
 
 async def test_nothing_is_stored_at_first(place: Place) -> None:
@@ -148,6 +176,7 @@ async def test_a_store_that_is_away_is_a_problem(tmp_path: Path) -> None:
     for action in (
         storage.put("bot/document", tmp_path / "source"),
         storage.download("bot/document", tmp_path / "target"),
+        storage.read("bot/document"),
         storage.delete("bot/document"),
     ):
         with pytest.raises(StorageUnavailable):

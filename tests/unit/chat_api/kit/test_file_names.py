@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chat_api.documents.names import LONGEST_NAME, clean_name
+from chat_api.kit.file_names import LONGEST_NAME, clean_name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""A limit that allows bursts: so many at once, and so many a second in the long run."""
+
+from __future__ import annotations
+
+
+class TokenBucket:
+    """Starts full with `burst` tokens and gains `rate` a second. Times are monotonic, in seconds, and handed in."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, *, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0, or take none and return the seconds until there is one."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0

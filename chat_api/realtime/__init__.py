@@ -1,0 +1,1 @@
+"""Live conversation: sockets, what they follow, and how events reach them."""
