@@ -1,0 +1,1 @@
+"""A page to try the API in a browser: two people and the assistant, side by side."""
