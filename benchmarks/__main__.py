@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import append, footprint, history, large, people, relay
+from benchmarks import append, fanout, footprint, history, large, people, relay
 from benchmarks.figures import Figure, machine, print_figures
 from benchmarks.plan import Plan, plan_from_arguments
 from benchmarks.stack import Stack, stop_on_signals
@@ -39,6 +39,7 @@ def _measure(plan: Plan) -> list[Figure]:
         show(history.TITLE, history.measure(stack, api, plan))
         show(people.TITLE, people.measure(stack, api, plan))
         show(relay.TITLE, relay.measure(stack, api, agent, model, plan))
+        show(fanout.Scale.of(plan).title, fanout.measure(stack, plan))
         messages = _LARGE_IN_SHORT if plan.short else _LARGE
         show(large.title(messages), large.measure(stack, plan, messages))
     show(footprint.TITLE, footprint.measure(plan))

@@ -24,7 +24,7 @@ from benchmarks.figures import Better, Figure, Goal, Samples, number, print_figu
 from benchmarks.load import Load, run_load
 from benchmarks.plan import Plan, plan_from_arguments
 from benchmarks.processes import children, memory_mib
-from benchmarks.stack import DidNotStart, plain_environment, scratch_folder, stop_on_signals
+from benchmarks.stack import RAISED_LIMITS, DidNotStart, plain_environment, scratch_folder, stop_on_signals
 from deploy.local.credentials import Credentials
 from deploy.local.ports import free_port
 from shared.security import ServiceName, service_signer
@@ -74,7 +74,10 @@ def measure(plan: Plan) -> list[Figure]:
 def _up(data_dir: Path) -> Iterator[_Pair]:
     api_port, agent_port = free_port(), free_port()
     environment = plain_environment(
-        COLLOQUY_DATA_DIR=str(data_dir), COLLOQUY_API_PORT=str(api_port), COLLOQUY_AGENT_PORT=str(agent_port)
+        COLLOQUY_DATA_DIR=str(data_dir),
+        COLLOQUY_API_PORT=str(api_port),
+        COLLOQUY_AGENT_PORT=str(agent_port),
+        **RAISED_LIMITS,
     )
     started = time.perf_counter()
     process = subprocess.Popen(

@@ -77,6 +77,16 @@ async def add_sessions(
     )
 
 
+async def add_room(connection: asyncpg.Connection, session_id: UUID, people: Sequence[UUID]) -> None:
+    """A session of several people alone, owned by the first."""
+    await add_sessions(connection, people[:1], [session_id], "never")
+    await connection.executemany(
+        "INSERT INTO chat.participants (session_id, user_id, role) VALUES ($1, $2, 'member')",
+        [(session_id, user_id) for user_id in people[1:]],
+    )
+    await connection.execute("UPDATE chat.sessions SET participant_count = $2 WHERE id = $1", session_id, len(people))
+
+
 async def add_messages(connection: asyncpg.Connection, session_ids: Sequence[UUID], each: int) -> None:
     await connection.execute(MESSAGE_ROWS, list(session_ids), each, CONTENT)
     await connection.execute(

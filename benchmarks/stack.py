@@ -30,6 +30,16 @@ _READY_SECONDS = 30.0
 _FOREIGN = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "PG", "PYTHON")
 
 
+RAISED_LIMITS = {
+    "COLLOQUY_USER_SENDS_PER_SECOND": "100000",
+    "COLLOQUY_USER_SENDS_BURST": "100000",
+    "COLLOQUY_WS_FRAMES_PER_SECOND": "100000",
+    "COLLOQUY_WS_FRAMES_BURST": "100000",
+}
+"""The only settings that are not the defaults. A few people send what hundreds would: what one person may do would be
+all that is measured."""
+
+
 class DidNotStart(Exception):
     """A process of the benchmark is not there; the message is the end of its log."""
 
@@ -144,6 +154,7 @@ class Stack:
 
     def _variables(self, urls: DatabaseUrls) -> dict[str, str]:
         return {
+            **RAISED_LIMITS,
             "COLLOQUY_DATA_DIR": str(self.folder),
             "COLLOQUY_DATABASE_URL": urls.api,
             "COLLOQUY_AGENT_DATABASE_URL": urls.agent,

@@ -215,6 +215,11 @@ class Cluster:
     def redis_url(self) -> str:
         return self._valkey.url()
 
+    @property
+    def secret_key(self) -> str:
+        """What access tokens are signed with."""
+        return self._credentials.secret_key
+
     def check(self) -> None:
         """Raise what the supervisor gave up with, if it did."""
         if self._failure is not None:

@@ -94,11 +94,11 @@ class Person:
                 if answer.status_code < 400:
                     return answer
                 last = f"{answer.status_code} {answer.text}"
-                if answer.status_code < 500:
+                if answer.status_code < 500 and answer.status_code != 429:
                     raise Refused(last)
                 # Whatever is wrong, the service has to say so in its own words.
                 assert answer.headers["content-type"] == "application/problem+json", last
-                assert answer.status_code == 503, last
+                assert answer.status_code in (429, 503), last
             first_url = None
             assert time.monotonic() < give_up_at, f"{method} {path}: {last}"
             await asyncio.sleep(_RETRY_SECONDS)
@@ -170,7 +170,7 @@ class Person:
             try:
                 async with self.streaming(reader, session, content, client_id, url=next_url) as answer:
                     next_url = url
-                    if answer.status_code >= 500:
+                    if answer.status_code >= 500 or answer.status_code == 429:
                         await asyncio.sleep(_RETRY_SECONDS)
                         continue
                     assert answer.status_code == 200, await answer.aread()
