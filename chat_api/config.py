@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, SecretStr
 
+from shared.contracts.chat import MAX_IMAGE_BYTES
 from shared.settings import CommonSettings
 
 
@@ -20,7 +21,12 @@ class ApiSettings(CommonSettings):
 
     db_pool_size: int = Field(default=5, ge=1)
     db_max_overflow: int = Field(default=5, ge=0)
-    db_statement_pool_size: int = Field(default=8, ge=1, description="Connections for the one-statement hot paths.")
+    db_statement_pool_size: int = Field(default=10, ge=1, description="Connections for the one-statement hot paths.")
+    db_event_pool_size: int = Field(
+        default=2,
+        ge=1,
+        description="Connections for reading what sockets are told; made when the first follows a session.",
+    )
 
     access_token_minutes: float = Field(default=15, gt=0)
     refresh_token_days: float = Field(default=30, gt=0)
@@ -32,6 +38,11 @@ class ApiSettings(CommonSettings):
     run_attempts: int = Field(default=3, ge=1, description="Starts of a run that has not said anything yet.")
     run_stream_seconds: int = Field(default=600, ge=1, description="How long an ended run's stream is kept.")
     max_concurrent_runs: int = Field(default=200, ge=1, description="Per process.")
+    run_image_bytes: int = Field(
+        default=8 * MAX_IMAGE_BYTES,
+        ge=MAX_IMAGE_BYTES,
+        description="Pictures of all turns of a process at once, in bytes. They take three times that in memory.",
+    )
 
     agent_connect_seconds: float = Field(default=2, gt=0)
     agent_silence_seconds: float = Field(

@@ -115,13 +115,63 @@ def _refuse_closed(connection: Any, _: object, __: object) -> None:
         raise sa_exc.DisconnectionError
 
 
+class StatementPool:
+    """Connections for single statements, each in a transaction of its own. Whoever comes first is served first."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._turns = asyncio.Semaphore(pool.get_max_size())
+
+    @classmethod
+    async def open(cls, address: str, size: int) -> StatementPool:
+        return cls(
+            await asyncpg.create_pool(
+                address,
+                # No connection is made here: a process must be able to start before its database does.
+                min_size=0,
+                max_size=size,
+                timeout=_CONNECT_TIMEOUT_SECONDS,
+                command_timeout=15,
+                server_settings=SERVER_SETTINGS,
+                init=_prepare_connection,
+                reset=_keep_as_is,
+            )
+        )
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(2):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    def in_use(self) -> int:
+        busy: int = self._pool.get_size() - self._pool.get_idle_size()
+        return busy
+
+    async def run(self, method: str, statement: str, *args: Any) -> Any:
+        """`method` is one of asyncpg's. Raises `TimeoutError` when no connection is free within 2 s."""
+        # The pool's own queue lets newcomers overtake those it wakes: with 100 callers some wait 20 times longer
+        # than the others. A semaphore takes turns, and leaves the pool nothing to queue.
+        if self._turns.locked():
+            async with asyncio.timeout(_POOL_TIMEOUT_SECONDS):
+                await self._turns.acquire()
+        else:
+            await self._turns.acquire()
+        try:
+            async with self._pool.acquire() as connection:
+                return await getattr(connection, method)(statement, *args)
+        finally:
+            self._turns.release()
+
+
 class Database:
     """Owns the connections of one process. Open it in the lifespan, close it at its end."""
 
-    def __init__(self, engine: AsyncEngine, statements: asyncpg.Pool) -> None:
+    def __init__(self, engine: AsyncEngine, statements: StatementPool, events: StatementPool) -> None:
         self.engine = engine
         self._statements = statements
-        self._turns = asyncio.Semaphore(statements.get_max_size())
+        self._events = events
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
 
     @classmethod
@@ -146,26 +196,15 @@ class Database:
             json_deserializer=orjson.loads,
         )
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
-        statements = await asyncpg.create_pool(
-            address,
-            # No connection is made here: a process must be able to start before its database does.
-            min_size=0,
-            max_size=settings.db_statement_pool_size,
-            timeout=_CONNECT_TIMEOUT_SECONDS,
-            command_timeout=15,
-            server_settings=SERVER_SETTINGS,
-            init=_prepare_connection,
-            reset=_keep_as_is,
+        return cls(
+            engine,
+            await StatementPool.open(address, settings.db_statement_pool_size),
+            await StatementPool.open(address, settings.db_event_pool_size),
         )
-        return cls(engine, statements)
 
     async def close(self) -> None:
         await self.engine.dispose()
-        try:
-            async with asyncio.timeout(2):
-                await self._statements.close()
-        except TimeoutError:
-            self._statements.terminate()
+        await asyncio.gather(self._statements.close(), self._events.close())
 
     @asynccontextmanager
     async def unit(self) -> AsyncIterator[AsyncSession]:
@@ -188,31 +227,22 @@ class Database:
 
         Raises `ServiceUnavailable` when no connection is free within 2 s.
         """
-        row: bytes | None = await self._run("fetchval", statement, *args)
+        row: bytes | None = await self._statements.run("fetchval", statement, *args)
         return row
 
     async def fetch_row(self, statement: str, *args: Any) -> asyncpg.Record | None:
         """Run one statement in its own transaction and return its first row."""
-        row: asyncpg.Record | None = await self._run("fetchrow", statement, *args)
+        row: asyncpg.Record | None = await self._statements.run("fetchrow", statement, *args)
         return row
 
     async def fetch_rows(self, statement: str, *args: Any) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await self._run("fetch", statement, *args)
+        rows: list[asyncpg.Record] = await self._statements.run("fetch", statement, *args)
         return rows
 
-    async def _run(self, method: str, statement: str, *args: Any) -> Any:
-        # The pool's own queue lets newcomers overtake those it wakes: with 100 callers some wait 20 times longer
-        # than the others. A semaphore takes turns, and leaves the pool nothing to queue.
-        if self._turns.locked():
-            async with asyncio.timeout(_POOL_TIMEOUT_SECONDS):
-                await self._turns.acquire()
-        else:
-            await self._turns.acquire()
-        try:
-            async with self._statements.acquire() as connection:
-                return await getattr(connection, method)(statement, *args)
-        finally:
-            self._turns.release()
+    async def fetch_events(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """The same over connections of their own: what sockets wait for must not queue behind what they send."""
+        rows: list[asyncpg.Record] = await self._events.run("fetch", statement, *args)
+        return rows
 
     async def ping(self) -> str:
         """Name of the database that answered."""
@@ -221,10 +251,9 @@ class Database:
             return name
 
     def connections_in_use(self) -> int:
-        """Connections that are checked out of both pools at this moment."""
+        """Connections that are checked out of all pools at this moment."""
         checked_out: int = self.engine.pool.checkedout()  # type: ignore[attr-defined]  # queue pools have it
-        statements: int = self._statements.get_size() - self._statements.get_idle_size()
-        return checked_out + statements
+        return checked_out + self._statements.in_use() + self._events.in_use()
 
 
 async def get_database(request: Request) -> Database:

@@ -66,14 +66,14 @@ class DatabaseEvents:
         self._database = database
 
     async def after(self, session_id: UUID, event_seq: int, limit: int) -> list[SessionEvent]:
-        rows = await self._database.fetch_rows(sql.EVENTS_AFTER, session_id, event_seq, limit)
+        rows = await self._database.fetch_events(sql.EVENTS_AFTER, session_id, event_seq, limit)
         return [
             SessionEvent(row["event_seq"], row["type"], row["run_id"], row["user_id"], outgoing(row["frame"]))
             for row in rows
         ]
 
     async def positions(self, session_ids: Collection[UUID]) -> dict[UUID, int]:
-        rows = await self._database.fetch_rows(sql.POSITIONS, list(session_ids))
+        rows = await self._database.fetch_events(sql.POSITIONS, list(session_ids))
         return {row["id"]: row["last_event_seq"] for row in rows}
 
     async def active_run(self, session_id: UUID) -> UUID | None:

@@ -9,10 +9,13 @@ from uuid import UUID
 
 import asyncpg
 
+from chat_api.attachments.statements import OWNED
 from chat_api.kit.db import Database
+from chat_api.messages.errors import MessageNotFound
 from chat_api.runs import statements as sql
 from chat_api.runs.models import RunStatus
 from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
+from chat_api.runs.turns import SessionTurns
 from chat_api.sessions.hints import EventsAdded, SessionHints
 from chat_api.sessions.models import SessionStatus
 from shared.contracts.chat import ChatImage
@@ -157,6 +160,7 @@ class RunRepository:
     def __init__(self, database: Database, hints: SessionHints) -> None:
         self._database = database
         self._hints = hints
+        self._turns = SessionTurns()
 
     def _tell(self, session_id: UUID, event_seq: int | None) -> None:
         """Every statement here is a commit of its own, so whoever added events says so at once."""
@@ -189,24 +193,30 @@ class RunRepository:
 
     async def _send(self, new: NewMessage, holder: Holder | None) -> asyncpg.Record | None:
         files = (list(new.attachment_ids),) if new.attachment_ids else ()
-        return await self._database.fetch_row(
-            sql.SEND_WITH_FILES if files else sql.SEND,
-            new.session_id,
-            new.sender_id,
-            new.message_id,
-            new.content,
-            new.client_id,
-            new.request_hash,
-            new.metadata,
-            new.mentions_assistant,
-            new.run_id,
-            None if holder is None else holder.owner,
-            0.0 if holder is None else holder.lease_seconds,
-            new.reply_id,
-            holder is not None,
-            new.include_related_context,
-            *files,
-        )
+        async with self._turns.of(new.session_id):
+            return await self._database.fetch_row(
+                sql.SEND_WITH_FILES if files else sql.SEND,
+                new.session_id,
+                new.sender_id,
+                new.message_id,
+                new.content,
+                new.client_id,
+                new.request_hash,
+                new.metadata,
+                new.mentions_assistant,
+                new.run_id,
+                None if holder is None else holder.owner,
+                0.0 if holder is None else holder.lease_seconds,
+                new.reply_id,
+                holder is not None,
+                new.include_related_context,
+                *files,
+            )
+
+    async def has_files(self, owner_id: UUID, attachment_ids: Sequence[UUID]) -> bool:
+        """Whether all of these are there, and the person's own."""
+        row = await self._database.fetch_row(OWNED, list(attachment_ids), owner_id)
+        return row is not None and row["files"] == len(attachment_ids)
 
     async def sent_before(self, session_id: UUID, sender_id: UUID, client_id: str) -> Sent | None:
         row = await self._database.fetch_row(sql.SENT_BEFORE, session_id, sender_id, client_id)
@@ -222,7 +232,7 @@ class RunRepository:
     async def regenerate(
         self, session_id: UUID, user_id: UUID, message_id: UUID, run_id: UUID, key: str | None, request_hash: bytes
     ) -> Sent | None:
-        """Queue another run for a message. None when the session refuses it, or there is no such message.
+        """Queue another run for a message. None when the session refuses it. Raises `MessageNotFound`.
 
         With a key that was used before, what it was used for; its `request_hash` tells whether for the same.
         """
@@ -232,7 +242,11 @@ class RunRepository:
             )
         except asyncpg.UniqueViolationError:
             return await self._regenerated_before(user_id, key)
-        return None if row is None else Sent(row["trigger_message_id"], run_id, row["message"], row["run"])
+        if row is None:
+            return None
+        if row["run"] is None:
+            raise MessageNotFound
+        return Sent(row["trigger_message_id"], run_id, row["message"], row["run"])
 
     async def _regenerated_before(self, user_id: UUID, key: str | None) -> Sent | None:
         stored = await self._database.fetch_row(sql.STORED_RUN_ID, user_id, key)
@@ -314,7 +328,7 @@ class RunRepository:
         return row is not None
 
     async def cancel(self, run_id: UUID, user_id: UUID) -> Cancelled | None:
-        """Ask a run to stop. None when the person may not see it."""
+        """Ask a run to stop. None when the session refuses it, or there is no such run."""
         row = await self._database.fetch_row(sql.CANCEL, run_id, user_id)
         if row is None:
             return None
