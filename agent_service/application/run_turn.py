@@ -19,6 +19,7 @@ from agent_service.application.model_reader import ModelReader, WakeUp
 from agent_service.domain.index_problems import IndexUnavailable
 from agent_service.domain.problems import (
     AgentRestarting,
+    ContextTooLong,
     ModelNotConfigured,
     ModelProblem,
     ModelRejected,
@@ -42,6 +43,8 @@ from shared.logging import get_logger, request_id_var
 from shared.problems import Problem
 
 log = get_logger("turn")
+
+_MAY_BE_THE_IMAGES = (ModelRejected, ContextTooLong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ class TurnRunner:
                 return
             except ModelProblem as problem:
                 self._metrics.call_failed(call.provider, problem.code)
-                if isinstance(problem, ModelRejected) and turn.first_token_at is None and call.has_images:
+                if isinstance(problem, _MAY_BE_THE_IMAGES) and turn.first_token_at is None and call.has_images:
                     # It cannot see, or not one of these. Refused for another reason, it will refuse again.
                     log.info("model.refused_images", provider=call.provider)
                     call = call.without_images()

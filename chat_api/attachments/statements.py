@@ -14,5 +14,8 @@ READABLE = """
 """
 """($1 attachment, $2 caller) → the file, if it is theirs, or a message names it in a session that they take part in."""
 
+OWNED = "SELECT count(*) AS files FROM chat.attachments WHERE id = ANY($1::uuid[]) AND owner_id = $2"
+"""($1 attachments, $2 person) → how many of these are theirs."""
+
 STORED_AT = "SELECT id, storage_key FROM chat.attachments WHERE id = ANY($1::uuid[])"
 """($1 attachments) → where the bytes of each are."""

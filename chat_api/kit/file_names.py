@@ -7,7 +7,7 @@ import unicodedata
 
 LONGEST_NAME = 255
 _LONGEST_SUFFIX = 32
-_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They can make `exe.fdp` read as `pdf.exe`."""
 
 

@@ -14,11 +14,14 @@ class TokenBucket:
         self._tokens = burst
         self._at = now
 
-    def take(self, now: float) -> float:
-        """Take a token and return 0, or take none and return the seconds until there is one."""
+    def take(self, now: float, tokens: int = 1) -> float:
+        """Take tokens and return 0, or take none and return the seconds until there is one.
+
+        Where there is one, more than there are may be taken: the next has to wait for longer.
+        """
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
         if self._tokens < 1:
             return (1 - self._tokens) / self._rate
-        self._tokens -= 1
+        self._tokens -= tokens
         return 0.0

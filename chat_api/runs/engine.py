@@ -41,7 +41,7 @@ class RunEngine:
             keep_seconds=settings.run_stream_seconds,
             idle_seconds=settings.sse_keepalive_seconds,
         )
-        files = AttachedFiles(database, storage)
+        files = AttachedFiles(database, storage, bytes_at_once=settings.run_image_bytes)
         related = RelatedContexts(database, messages=settings.related_messages)
         self.executor = RunExecutor(self.repository, self.streams, related, files, agent, settings)
         self.sends = SendLimit(settings)

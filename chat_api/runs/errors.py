@@ -52,6 +52,15 @@ class RunBroken(Problem):
     detail = "Something went wrong on our side. The request id finds it in our logs; regenerate to try again."
 
 
+class QuestionDeleted(Problem):
+    """What a run fails with when the message it should answer is deleted before its turn comes."""
+
+    status = 409
+    code = "question-deleted"
+    title = "The message is deleted"
+    detail = "The message was deleted before the assistant came to answer it."
+
+
 class BotUnavailable(Problem):
     """What a run fails with when its session's owner may not, or no longer, use the session's bot."""
 

@@ -20,7 +20,14 @@ from chat_api.clients.agent import AGENT_RESTARTING, Agent, AgentBrokeOff, Agent
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.kit.models import new_id
-from chat_api.runs.errors import BotUnavailable, DocumentsBeingDeleted, RunBroken, RunInterrupted, RunTimedOut
+from chat_api.runs.errors import (
+    BotUnavailable,
+    DocumentsBeingDeleted,
+    QuestionDeleted,
+    RunBroken,
+    RunInterrupted,
+    RunTimedOut,
+)
 from chat_api.runs.events import FIRST_STREAMED_ID, citations_data, delta_data, terminal_type
 from chat_api.runs.images import AttachedFiles
 from chat_api.runs.models import RunStatus
@@ -274,14 +281,21 @@ class RunExecutor:
         said = await self._patiently(
             lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
         )
-        history = await self._patiently(lambda: self._files.shown(said))
-        request = chat_request(
-            claim,
-            history,
-            limit=limit,
-            knowledge=await self._knowledge(claim),
-            related=await self._related_context(claim),
-        )
+        if not said:
+            raise QuestionDeleted
+        async with self._files.room_for(said):
+            keys = await self._patiently(lambda: self._files.keys(said))
+            request = chat_request(
+                claim,
+                await self._files.shown(said, keys),
+                limit=limit,
+                knowledge=await self._knowledge(claim),
+                related=await self._related_context(claim),
+            )
+            return await self._ask(active, request)
+
+    async def _ask(self, active: ActiveRun, request: ChatRequest) -> Problem | None:
+        """Call the agent, and call it again while it cannot be reached."""
         give_up_at: float | None = None
         for delay in _backoff():
             try:

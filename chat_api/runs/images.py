@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -31,19 +32,51 @@ Attached = Mapping[str, Any]
 
 
 class AttachedFiles:
-    def __init__(self, database: Database, storage: Storage) -> None:
+    """One per process. `bytes_at_once` is for the pictures of all its turns; a turn alone must have room in it."""
+
+    def __init__(self, database: Database, storage: Storage, *, bytes_at_once: int) -> None:
         self._database = database
         self._storage = storage
+        self._free = bytes_at_once
+        self._next = asyncio.Lock()
+        self._freed = asyncio.Event()
 
-    async def shown(self, history: Sequence[Exchange]) -> list[Exchange]:
-        """The history with the newest pictures that have room, and the other files named in the text."""
-        chosen = list(_chosen(history))
-        pictures = await self._read(chosen) if chosen else {}
-        return [_with_files(exchange, pictures) if exchange.attachments else exchange for exchange in history]
+    @asynccontextmanager
+    async def room_for(self, history: Sequence[Exchange]) -> AsyncIterator[None]:
+        """Keep room for a turn's pictures, for as long as it may send them: use `shown` within.
 
-    async def _read(self, chosen: Sequence[Attached]) -> dict[str, ChatImage]:
-        rows = await self._database.fetch_rows(STORED_AT, [UUID(file["id"]) for file in chosen])
-        keys = {str(row["id"]): row["storage_key"] for row in rows}
+        Waits until there is some, one turn after the other, so that large ones are not overtaken for ever. A turn
+        without pictures waits for nobody.
+        """
+        size = sum(file["size_bytes"] for file in _chosen(history))
+        if size:
+            async with self._next:
+                while self._free < size:
+                    self._freed.clear()
+                    await self._freed.wait()
+                self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            self._freed.set()
+
+    async def keys(self, history: Sequence[Exchange]) -> dict[str, str]:
+        """Where the bytes of the pictures to show are stored, by their ids: one statement, where there are any."""
+        ids = [UUID(file["id"]) for file in _chosen(history)]
+        rows = await self._database.fetch_rows(STORED_AT, ids) if ids else []
+        return {str(row["id"]): row["storage_key"] for row in rows}
+
+    async def shown(self, history: Sequence[Exchange], keys: Mapping[str, str]) -> list[Exchange]:
+        """The history with the newest pictures that have room, and the other files named in the text.
+
+        A picture that several messages name is shown with the newest of them.
+        """
+        pictures = await self._read(list(_chosen(history)), keys)
+        newest_first = [_with_files(one, pictures) if one.attachments else one for one in reversed(history)]
+        return newest_first[::-1]
+
+    async def _read(self, chosen: Sequence[Attached], keys: Mapping[str, str]) -> dict[str, ChatImage]:
         pictures: dict[str, ChatImage] = {}
         for file in chosen:
             image = shown_image(file["content_type"])
@@ -70,22 +103,25 @@ def _picture(image: ImageType, content: bytes) -> ChatImage:
 
 
 def _chosen(history: Sequence[Exchange]) -> Iterator[Attached]:
-    """The pictures to show, those of the newest message first. One that is too large leaves its room to others."""
-    count, room = 0, MAX_IMAGE_BYTES
+    """The pictures to show, each once, the newest first. One that is too large leaves its room to others."""
+    ids: set[str] = set()
+    room = MAX_IMAGE_BYTES
     for exchange in reversed(history[-RECENT_MESSAGES:]):
         for file in exchange.attachments:
-            if shown_image(file["content_type"]) is None or file["size_bytes"] > room:
+            if shown_image(file["content_type"]) is None or file["size_bytes"] > room or file["id"] in ids:
                 continue
-            if count == MAX_IMAGES:
+            if len(ids) == MAX_IMAGES:
                 return
-            count, room = count + 1, room - file["size_bytes"]
+            ids.add(file["id"])
+            room -= file["size_bytes"]
             yield file
 
 
-def _with_files(exchange: Exchange, pictures: Mapping[str, ChatImage]) -> Exchange:
+def _with_files(exchange: Exchange, pictures: dict[str, ChatImage]) -> Exchange:
+    """Takes the pictures that it shows out of `pictures`."""
     images, lines = [], [exchange.content]
     for file in exchange.attachments:
-        picture = pictures.get(file["id"])
+        picture = pictures.pop(file["id"], None)
         if picture is not None:
             images.append(picture)
         elif shown_image(file["content_type"]) is not None:

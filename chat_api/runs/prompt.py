@@ -26,8 +26,10 @@ def chat_request(
     messages, as a quotation.
     """
     messages: list[ChatMessage] = []
+    # Those who left are still heard in what is shown.
+    is_named = claim.several_people or len({exchange.username for exchange in history}) > 1
     for exchange in history:
-        name = exchange.username if claim.several_people else None
+        name = exchange.username if is_named else None
         images = list(exchange.images) or None
         messages.append(ChatMessage(role=ChatRole.USER, content=exchange.content, name=name, images=images))
         if exchange.answer is not None:

@@ -11,7 +11,6 @@ import orjson
 from chat_api.attachments.errors import AttachmentNotFound
 from chat_api.kit.idempotency import IdempotencyKeyReused
 from chat_api.kit.models import new_id
-from chat_api.messages.errors import MessageNotFound
 from chat_api.runs.errors import RunFinished, RunNotFound
 from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
 from chat_api.runs.executor import RunExecutor
@@ -22,8 +21,11 @@ from chat_api.runs.schemas import MessageCreate
 from chat_api.runs.streams import RunStreams
 from chat_api.sessions.errors import SessionArchived, SessionNotFound
 from chat_api.sessions.models import SessionStatus
+from shared.problems import Problem, ServiceUnavailable
 
-_TRIES = 3
+_TRIES = 10
+"""Of what somebody asks while others leave the session: each time it waits for several of them."""
+_MANY_ARE_LEAVING = "Too many people are leaving the session. Nothing was changed; try again."
 _ASSISTANT = "assistant"
 """A name that every assistant answers to, beside that of its bot."""
 
@@ -58,25 +60,27 @@ class RunService:
             attachment_ids=body.attachment_ids,
         )
         try:
-            stored = await self._store(new)
+            sent, claim = await self._store(new)
         except ClientIdTaken:
             return await self._sent_before(new)
-        if stored is None:
-            return await self._not_sent(new)
-        sent, claim = stored
+        except (AttachmentNotFound, SessionArchived) as refusal:
+            return await self._sent_before_that(new, refusal)
         if claim is not None:
             await self._executor.begin(claim)
         elif sent.run_id is not None:
             await self._executor.start_next_or_leave_it(session_id)
         return sent
 
-    async def _store(self, new: NewMessage) -> tuple[Sent, Claim | None] | None:
-        """None when the session refuses it. Tried again where people came or went while it waited for the session."""
+    async def _store(self, new: NewMessage) -> tuple[Sent, Claim | None]:
+        """Raises why it was refused. Tried again where somebody left while it waited for the session."""
         for _ in range(_TRIES):
             stored = await self._repository.send(new, self._executor.vacancy())
-            if stored is not None or await self._refusal(new.session_id, new.sender_id) is not None:
+            if stored is not None:
                 return stored
-        return None
+            await self._check_writable(new.session_id, new.sender_id)
+            if new.attachment_ids and not await self._repository.has_files(new.sender_id, new.attachment_ids):
+                raise AttachmentNotFound
+        raise ServiceUnavailable(_MANY_ARE_LEAVING)
 
     async def _mentions_assistant(self, session_id: UUID, content: str) -> bool:
         if "@" not in content:
@@ -87,18 +91,19 @@ class RunService:
         return bot_name is not None and _mentions(content, bot_name)
 
     async def regenerate(self, session_id: UUID, user_id: UUID, message_id: UUID, key: str | None) -> Sent:
-        """Start another run for the same message. The earlier replies stay. Raises `TooManyMessages`."""
+        """Start another run for the same message. The earlier replies stay.
+
+        Raises `MessageNotFound` and `TooManyMessages`.
+        """
         self._limit.count(user_id)
         fingerprint = _fingerprint(f"{session_id} {message_id}", {})
         for _ in range(_TRIES):
             sent = await self._repository.regenerate(session_id, user_id, message_id, new_id(), key, fingerprint)
             if sent is not None:
                 break
-            refusal = await self._refusal(session_id, user_id)
-            if refusal is not None:
-                raise refusal
+            await self._check_writable(session_id, user_id)
         else:
-            raise MessageNotFound
+            raise ServiceUnavailable(_MANY_ARE_LEAVING)
         if sent.request_hash is not None and sent.request_hash != fingerprint:
             raise IdempotencyKeyReused
         await self._executor.start_next_or_leave_it(session_id)
@@ -106,9 +111,14 @@ class RunService:
 
     async def cancel(self, run_id: UUID, user_id: UUID) -> bytes:
         """Stop a run. A waiting one is over at once; a running one within a second, keeping what it said."""
-        cancelled = await self._repository.cancel(run_id, user_id)
-        if cancelled is None:
-            raise RunNotFound
+        for _ in range(_TRIES):
+            cancelled = await self._repository.cancel(run_id, user_id)
+            if cancelled is not None:
+                break
+            if await self._repository.visible(run_id, user_id) is None:
+                raise RunNotFound
+        else:
+            raise ServiceUnavailable(_MANY_ARE_LEAVING)
         if cancelled.was in FINAL_STATUSES and cancelled.was is not RunStatus.CANCELLED:
             raise RunFinished
         if cancelled.at_once:
@@ -117,16 +127,13 @@ class RunService:
         self._executor.cancel(run_id)
         return cancelled.run
 
-    async def _not_sent(self, new: NewMessage) -> Sent:
-        """What was sent before with the same client id, though its files are gone by now; else the reason."""
-        refusal = await self._refusal(new.session_id, new.sender_id)
-        if refusal is not None or not new.attachment_ids:
-            raise refusal or SessionNotFound()
-        sent = None
-        if new.client_id is not None:
-            sent = await self._repository.sent_before(new.session_id, new.sender_id, new.client_id)
+    async def _sent_before_that(self, new: NewMessage, refusal: Problem) -> Sent:
+        """What was stored already when its files went, or the session was archived: who asks again gets it still."""
+        if new.client_id is None:
+            raise refusal
+        sent = await self._repository.sent_before(new.session_id, new.sender_id, new.client_id)
         if sent is None:
-            raise AttachmentNotFound
+            raise refusal
         if sent.request_hash != new.request_hash:
             raise IdempotencyKeyReused
         return sent
@@ -140,12 +147,13 @@ class RunService:
             raise IdempotencyKeyReused
         return sent
 
-    async def _refusal(self, session_id: UUID, user_id: UUID) -> SessionNotFound | SessionArchived | None:
-        """Why nothing was written, if it is for the session's sake."""
+    async def _check_writable(self, session_id: UUID, user_id: UUID) -> None:
+        """Why nothing was written, if it is for the session's sake: raises `SessionNotFound` and `SessionArchived`."""
         status = await self._repository.session_status(session_id, user_id)
         if status is None:
-            return SessionNotFound()
-        return SessionArchived() if status is SessionStatus.ARCHIVED else None
+            raise SessionNotFound
+        if status is SessionStatus.ARCHIVED:
+            raise SessionArchived
 
 
 def _mentions(content: str, name: str) -> bool:

@@ -37,9 +37,9 @@ def _run(source: str) -> str:
 
 
 _POLICY = "coalesce(reply_policy, CASE WHEN participant_count > 1 THEN 'mentioned' ELSE 'always' END)"
-_SAME_PEOPLE = "membership_version = (SELECT x.membership_version FROM chat.sessions x WHERE x.id = $1)"
-"""Of a session row that may have been waited for: the row is new then, and the one inside as old as everything else
-that the statement sees. So it is false when people came or went meanwhile, and the caller may be one of them."""
+_NOBODY_LEFT = "membership_version = (SELECT x.membership_version FROM chat.sessions x WHERE x.id = s.id)"
+"""Of a session row `s` that may have been waited for: the row is new then, and the one inside as old as everything else
+that the statement sees. So it is false when somebody went meanwhile, and the caller may be the one."""
 _REPLY_DUE = f"({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool))"
 # CASE, because AND may look into the runs first, also where no reply is due.
 _STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
@@ -74,14 +74,14 @@ def _send(*, with_files: bool) -> str:
         files_column, files_value = ", attachments", f", {_FILES_SHOWN}"
     return f"""
     WITH {files} s AS (
-        UPDATE chat.sessions SET
+        UPDATE chat.sessions s SET
             last_seq = last_seq + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
             last_event_seq = last_event_seq + CASE WHEN {_STARTS} THEN 3 ELSE 1 END,
             message_count = message_count + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
             last_activity_at = now()
         WHERE id = $1 AND status = 'active'
           AND EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $2)
-          AND {_SAME_PEOPLE}
+          AND {_NOBODY_LEFT}
           {files_found}
         RETURNING *, {_REPLY_DUE} AS reply_due, {_STARTS} AS starts
     ), m AS (
@@ -161,7 +161,7 @@ REGENERATE = f"""
     WITH s AS (
         SELECT s.id FROM chat.sessions s
         JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
-        WHERE s.id = $1 AND s.status = 'active' AND s.{_SAME_PEOPLE} FOR UPDATE OF s
+        WHERE s.id = $1 AND s.status = 'active' AND s.{_NOBODY_LEFT} FOR UPDATE OF s
     ), t AS (
         SELECT m.* FROM s
         JOIN chat.messages asked ON asked.session_id = s.id AND asked.id = $3
@@ -178,10 +178,11 @@ REGENERATE = f"""
         INSERT INTO chat.idempotency_keys (user_id, key, request_hash, status, body)
         SELECT $2, $5, $6, 202, convert_to($4::uuid::text, 'UTF8') FROM r WHERE $5::text IS NOT NULL
     )
-    SELECT r.trigger_message_id, {_message("t")} AS message, {_run("r")} AS run FROM r
+    SELECT r.trigger_message_id, {_message("t")} AS message, {_run("r")} AS run FROM s LEFT JOIN r ON true
 """
 """($1 session, $2 caller, $3 message or reply, $4 run id, $5 idempotency key, $6 request hash)
-→ the message that is answered again, and the run. A key that was used breaks the statement.
+→ the message that is answered again, and the run: nulls where there is no such message. No row when refused. A key
+that was used breaks the statement.
 """
 
 STORED_RUN_ID = """
@@ -244,7 +245,7 @@ the rest.
 
 HISTORY = """
     WITH t AS (
-        SELECT seq FROM chat.messages WHERE session_id = $1 AND id = $2
+        SELECT seq FROM chat.messages WHERE session_id = $1 AND id = $2 AND deleted_at IS NULL
     ), said AS (
         SELECT m.id, m.seq, m.content, m.attachments, u.username
         FROM t JOIN chat.messages m ON m.session_id = $1 AND m.seq <= t.seq
@@ -261,7 +262,8 @@ HISTORY = """
     SELECT said.content, said.attachments, said.username, answered.content AS answer
     FROM said LEFT JOIN answered ON answered.parent_id = said.id ORDER BY said.seq
 """
-"""($1 session, $2 trigger, $3 messages) → what people said up to the trigger, each with its latest answer.
+"""($1 session, $2 trigger, $3 messages) → what people said up to the trigger, each with its latest answer. No row when
+the trigger was deleted.
 
 An answer follows what it answers, not its own `seq`: messages sent while a run was active come before its
 reply in the log, and would come between question and answer for the model.
@@ -350,7 +352,8 @@ CANCEL = f"""
         JOIN chat.participants p ON p.session_id = r.session_id AND p.user_id = $2
         WHERE r.id = $1
     ), s AS (
-        SELECT s.id FROM chat.sessions s JOIN found ON found.session_id = s.id FOR UPDATE OF s
+        SELECT s.id FROM chat.sessions s JOIN found ON found.session_id = s.id
+        WHERE s.{_NOBODY_LEFT} FOR UPDATE OF s
     ), current AS (
         SELECT r.* FROM chat.runs r JOIN found ON r.session_id = found.session_id AND r.id = found.id JOIN s ON true
         FOR UPDATE OF r

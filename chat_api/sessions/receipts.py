@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import asyncpg
+
 from chat_api.kit.db import Database
 from chat_api.sessions.errors import SessionNotFound
 from chat_api.sessions.hints import EventsAdded, SessionHints
@@ -32,18 +34,17 @@ _MARK = """
             jsonb_build_object('user_id', $2::uuid, 'seq', p.last_read_seq)
         FROM numbered n, p
     )
-    SELECT q.user_id, u.username, q.role,
-        greatest(q.last_read_seq, least($3::bigint, coalesce((SELECT last_seq FROM s), now.last_seq))) AS last_read_seq,
-        (SELECT last_event_seq FROM numbered) AS event_seq
-    FROM chat.participants q
-    JOIN chat.users u ON u.id = q.user_id
-    JOIN chat.sessions now ON now.id = q.session_id
+    SELECT q.user_id, u.username, q.role, coalesce((SELECT last_read_seq FROM p), q.last_read_seq) AS last_read_seq,
+        (SELECT last_event_seq FROM numbered) AS event_seq,
+        EXISTS (SELECT FROM s) AND NOT EXISTS (SELECT FROM p) AS came_too_late
+    FROM chat.participants q JOIN chat.users u ON u.id = q.user_id
     WHERE q.session_id = $1 AND q.user_id = $2
 """
 """($1 session, $2 reader, $3 seq) → the participant, and the number of the event if the mark moved.
 
 A mark that would not move takes no lock. One that waited for the session's row is compared again with the
-participant's own, so of two equal ones the second moves nothing and uses up no number.
+participant's own, so of two equal ones the second moves nothing and uses up no number: it `came_too_late`, and what
+it read of the participant is no longer so.
 """
 
 
@@ -57,9 +58,10 @@ class ReadReceipts:
 
         It never moves back, and a number above the session's last stands for the last. Raises `SessionNotFound`.
         """
-        row = await self._database.fetch_row(_MARK, session_id, user_id, seq)
-        if row is None:
-            raise SessionNotFound
+        row = await self._move(session_id, user_id, seq)
+        if row["came_too_late"]:
+            # Who looks again sees what the other one left.
+            row = await self._move(session_id, user_id, seq)
         if row["event_seq"] is not None:
             self._hints.tell(session_id, EventsAdded(row["event_seq"]))
         return ParticipantRead(
@@ -68,3 +70,9 @@ class ReadReceipts:
             role=row["role"],
             last_read_seq=row["last_read_seq"],
         )
+
+    async def _move(self, session_id: UUID, user_id: UUID, seq: int) -> asyncpg.Record:
+        row = await self._database.fetch_row(_MARK, session_id, user_id, seq)
+        if row is None:
+            raise SessionNotFound
+        return row

@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     case,
     column,
-    delete,
     func,
     insert,
     literal,
@@ -52,7 +51,6 @@ _SAY = text(
     WITH numbered AS (
         UPDATE chat.sessions SET
             last_seq = last_seq + 1, message_count = message_count + 1, last_activity_at = now(),
-            membership_version = membership_version + 1,
             participant_count = (SELECT count(*) FROM chat.participants WHERE session_id = :session_id)
         WHERE id = :session_id RETURNING id, last_seq
     )
@@ -60,6 +58,17 @@ _SAY = text(
     SELECT id, last_seq, :message_id, 'system', :content, :metadata, clock_timestamp() FROM numbered
     """
 ).bindparams(bindparam("metadata", type_=JSONB))
+
+
+_REMOVE = text(
+    """
+    WITH gone AS (
+        DELETE FROM chat.participants WHERE session_id = :session_id AND user_id = :user_id RETURNING session_id
+    )
+    UPDATE chat.sessions SET membership_version = membership_version + 1 FROM gone WHERE id = gone.session_id
+    RETURNING id
+    """
+)
 
 
 class SessionSort(StrEnum):
@@ -161,8 +170,8 @@ class ParticipantRepository:
 
     async def remove(self, session_id: UUID, user_id: UUID) -> bool:
         """False when the person did not take part."""
-        gone = delete(Participant).where(Participant.session_id == session_id, Participant.user_id == user_id)
-        return (await self._db.execute(gone.returning(Participant.user_id))).one_or_none() is not None
+        gone = await self._db.execute(_REMOVE, {"session_id": session_id, "user_id": user_id})
+        return gone.one_or_none() is not None
 
     async def mark_all_read(self, session_id: UUID, user_id: UUID) -> ParticipantRead:
         last_seq = select(Session.last_seq).where(Session.id == session_id).scalar_subquery()

@@ -10,15 +10,16 @@ branch_labels = None
 depends_on = None
 
 _CREATE = (
+    # In the order in which the services lock these tables, sessions first: so nobody waits in a circle with them.
+    # Rises whenever somebody goes: a send that waited for the row sees in it that its sender may be gone.
+    "ALTER TABLE chat.sessions ADD COLUMN membership_version bigint NOT NULL DEFAULT 0",
+    "ALTER TABLE chat.runs ADD COLUMN include_related_context boolean NOT NULL DEFAULT true",
     # Both are what the wire shows, kept with the message: history reads them without a join.
     """
     ALTER TABLE chat.messages
         ADD COLUMN attachments jsonb NOT NULL DEFAULT '[]',
         ADD COLUMN reactions jsonb NOT NULL DEFAULT '{}'
     """,
-    # Rises with every join and leave: a send that waited for the row sees in it that somebody may be gone.
-    "ALTER TABLE chat.sessions ADD COLUMN membership_version bigint NOT NULL DEFAULT 0",
-    "ALTER TABLE chat.runs ADD COLUMN include_related_context boolean NOT NULL DEFAULT true",
     """
     CREATE TABLE chat.attachments (
         id uuid NOT NULL CONSTRAINT pk_attachments PRIMARY KEY,
@@ -60,11 +61,11 @@ _CREATE = (
     "CREATE INDEX ix_ws_tickets_expires_at ON chat.ws_tickets (expires_at)",
 )
 _DROP = (
+    "ALTER TABLE chat.sessions DROP COLUMN membership_version",
+    "ALTER TABLE chat.runs DROP COLUMN include_related_context",
     "DROP TABLE chat.ws_tickets",
     "DROP TABLE chat.message_attachments",
     "DROP TABLE chat.attachments",
-    "ALTER TABLE chat.runs DROP COLUMN include_related_context",
-    "ALTER TABLE chat.sessions DROP COLUMN membership_version",
     "ALTER TABLE chat.messages DROP COLUMN reactions, DROP COLUMN attachments",
 )
 

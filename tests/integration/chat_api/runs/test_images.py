@@ -14,6 +14,7 @@ from chat_api.runs.repository import Exchange
 from shared.contracts.chat import MAX_IMAGE_BYTES, MAX_IMAGES, ChatMessage
 from tests.factories.attachments import GIF, JPEG, PNG, SVG, WEBP, attached, png
 from tests.factories.chat import API, ChatApi, Json, Person, chat_api
+from tests.fakes.agent import Gate
 from tests.fakes.storage import MovableStorage, PatientStorage
 from tests.stores import Database
 
@@ -115,6 +116,18 @@ async def test_pictures_of_long_ago_are_named_only(chat: ChatApi, ann: Person, s
     assert (messages[0].content, messages[0].images) == ("First\n[image: harbour.png, which is not shown here]", None)
 
 
+async def test_a_picture_in_many_messages_is_shown_once(chat: ChatApi, ann: Person, session: Json) -> None:
+    """Each time it would count anew, and a turn with more than eight is refused as a whole."""
+    picture = await attached(chat, ann)
+    for number in range(MAX_IMAGES):
+        await asked(chat, ann, session, picture, content=f"Message {number}")
+
+    messages = [message for message in await asked(chat, ann, session, picture) if message.role == "user"]
+
+    assert [len(pictures(message)) for message in messages] == [0] * MAX_IMAGES + [1]
+    assert messages[0].content == "Message 0\n[image: harbour.png, which is not shown here]"
+
+
 async def test_what_is_too_large_leaves_its_room_to_others(
     clean_database: Database, redis_url: str, tmp_path: Path
 ) -> None:
@@ -161,7 +174,8 @@ async def test_a_storage_that_is_away_is_no_reason_to_fail(chat: ChatApi, ann: P
     storage = MovableStorage(chat.app.state.storage)
     storage.is_away = True
 
-    [shown] = await AttachedFiles(chat.app.state.database, storage).shown(history)
+    files = AttachedFiles(chat.app.state.database, storage, bytes_at_once=MAX_IMAGE_BYTES)
+    [shown] = await files.shown(history, await files.keys(history))
 
     assert shown.images == ()
     assert shown.content.count("not shown") == 3
@@ -172,6 +186,33 @@ async def test_no_connection_is_held_while_bytes_are_read(chat: ChatApi, ann: Pe
     history = await said(chat, ann, session, await attached(chat, ann), await attached(chat, ann))
     storage = PatientStorage(chat.app.state.storage, chat.app.state.database)
 
-    [shown] = await AttachedFiles(chat.app.state.database, storage).shown(history)
+    files = AttachedFiles(chat.app.state.database, storage, bytes_at_once=MAX_IMAGE_BYTES)
+    [shown] = await files.shown(history, await files.keys(history))
 
     assert len(shown.images) == len(storage.reads) == 2
+
+
+async def test_pictures_for_which_there_is_no_room_wait(
+    clean_database: Database, redis_url: str, tmp_path: Path
+) -> None:
+    """Two hundred turns with eight megabytes each would be more than there is memory."""
+    async with chat_api(clean_database.api_url, redis_url, data_dir=tmp_path, run_image_bytes=MAX_IMAGE_BYTES) as chat:
+        ann = await chat.person("ann")
+        large = await attached(chat, ann, "large.png", png(MAX_IMAGE_BYTES * 3 // 5))
+        sessions = [await chat.session(ann) for _ in range(3)]
+        gate = Gate()
+        chat.agent.next_scripts = [gate]
+        runs = [(await chat.send_async(ann, sessions[0], attachment_ids=[large["id"]]))["run"]]
+        await gate.arrival()
+        runs += [(await chat.send_async(ann, session, attachment_ids=[large["id"]]))["run"] for session in sessions[1:]]
+
+        words = await chat.said(ann, await chat.session(ann), "Without pictures nobody waits")
+        assert words["run"]["status"] == "completed"
+        assert len(chat.agent.requests) == 2, "the first, and the one without pictures"
+        cancelled = await chat.client.post(f"{API}/runs/{runs[1]['id']}/cancel", headers=ann.headers)
+        assert cancelled.status_code == 200
+        gate.opened.set()
+        ended = [(await chat.run_ended(ann, run["id"]))["status"] for run in runs]
+
+    assert ended == ["completed", "cancelled", "completed"]
+    assert [len(pictures(request.messages[-1])) for request in chat.agent.requests] == [1, 0, 1]

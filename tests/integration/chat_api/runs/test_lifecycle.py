@@ -105,6 +105,24 @@ async def test_strangers_see_no_run(chat: ChatApi, ann: Person, bob: Person) -> 
         assert problem(await chat.client.get(path, headers=bob.headers)) == (404, "run-not-found")
 
 
+async def test_a_message_that_is_deleted_before_its_turn_is_not_answered(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    gate = Gate()
+    chat.agent.next_scripts = [gate]
+    first = await chat.send_async(ann, session, "First")
+    await gate.arrival()
+    waiting = await chat.send_async(ann, session, "Second")
+    for sent in (first, waiting):
+        path = f"{API}/sessions/{session['id']}/messages/{sent['message']['id']}"
+        assert (await chat.client.delete(path, headers=ann.headers)).status_code == 204
+    gate.opened.set()
+
+    run = await chat.run_ended(ann, waiting["run"]["id"])
+
+    assert (run["status"], run["error"]["code"]) == ("failed", "question-deleted")
+    assert len(chat.agent.requests) == 1
+
+
 async def test_a_failing_model_never_loses_the_message(chat: ChatApi, ann: Person) -> None:
     chat.agent.next_scripts = [failing(RATE_LIMITED, "I was about")]
     session = await chat.session(ann)

@@ -143,6 +143,19 @@ async def test_an_archived_session_takes_no_message(chat: ChatApi, ann: Person) 
     assert await chat.history(ann, session) == []
 
 
+async def test_what_was_stored_before_the_archive_is_still_acknowledged(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    sent = await chat.said(ann, session, client_id="c")
+    await chat.client.post(f"{API}/sessions/{session['id']}/archive", headers=ann.headers)
+
+    again = await chat.send(ann, session, client_id="c")
+
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (201, "true")
+    assert again.json() == sent
+    assert problem(await chat.send(ann, session, "Else", client_id="c")) == (422, "idempotency-key-reused")
+    assert problem(await chat.send(ann, session, client_id="d")) == (409, "session-archived")
+
+
 async def test_strangers_cannot_send(chat: ChatApi, ann: Person, bob: Person) -> None:
     session = await chat.session(ann)
     assert problem(await chat.send(bob, session)) == (404, "session-not-found")

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from chat_api.kit.models import new_id
+from chat_api.sessions.errors import SessionNotFound
 from chat_api.sessions.receipts import ReadReceipts
 from tests.factories.chat import API, ChatApi, Json, Person, problem
 from tests.stores import Database
@@ -124,6 +125,23 @@ async def test_a_mark_that_waited_for_another_moves_nothing_twice(chat: ChatApi,
     assert await receipts(chat, room) == [(6, {"user_id": str(bob.id), "seq": 4})]
     [row] = await chat.rows("SELECT last_event_seq FROM chat.sessions WHERE id = $1", UUID(room["id"]))
     assert row["last_event_seq"] == 6
+
+
+async def test_who_was_removed_meanwhile_marks_nothing(chat: ChatApi, bob: Person, room: Json) -> None:
+    database = chat.app.state.database
+    marks = ReadReceipts(database, chat.app.state.hints)
+    async with database.engine.connect() as connection:
+        await connection.exec_driver_sql(f"SELECT 1 FROM chat.sessions WHERE id = '{room['id']}' FOR UPDATE")
+        waiting = asyncio.create_task(marks.mark(UUID(room["id"]), bob.id, 4))
+        async with asyncio.timeout(5):
+            while not (await chat.rows("SELECT count(*) AS n FROM pg_locks WHERE NOT granted"))[0]["n"]:
+                await asyncio.sleep(0.01)
+        await connection.exec_driver_sql(f"DELETE FROM chat.participants WHERE user_id = '{bob.id}'")
+        await connection.commit()
+        with pytest.raises(SessionNotFound):
+            await waiting
+
+    assert await receipts(chat, room) == []
 
 
 async def test_nonsense_is_refused(chat: ChatApi, bob: Person, room: Json) -> None:

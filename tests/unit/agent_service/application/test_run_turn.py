@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.run_turn import ModelDefaults, TurnLimits, TurnRunner
 from agent_service.domain.problems import (
+    ContextTooLong,
+    ModelProblem,
     ModelRateLimited,
     ModelRejected,
     ModelUnavailable,
@@ -200,8 +202,9 @@ def showing_a_picture() -> ChatRequest:
     return ChatRequest(run_id=RUN, messages=[message])
 
 
-async def test_a_model_that_cannot_see_is_told_of_the_picture() -> None:
-    model = FakeModel([[ModelRejected()], [TextPiece("I cannot see."), STOP]])
+@pytest.mark.parametrize("refusal", [ModelRejected(), ContextTooLong()])
+async def test_a_model_that_cannot_see_is_told_of_the_picture(refusal: ModelProblem) -> None:
+    model = FakeModel([[refusal], [TextPiece("I cannot see."), STOP]])
     events = [event async for event in runner(model).run(showing_a_picture())]
     assert text_of(events) == "I cannot see."
     assert [len(call.lines[0].images) for call in model.calls] == [1, 0]

@@ -19,6 +19,7 @@ from chat_api.kit.file_names import LONGEST_NAME, clean_name
         ("line\nbreak\ttab.txt", "line break tab.txt"),
         ("line\u2028separator.txt", "line separator.txt"),
         ("invoice\u202efdp.exe", "invoicefdp.exe"),
+        ("invoice\u061c.pdf", "invoice.pdf"),
         ("  spaced   out .txt ", "spaced out .txt"),
         ("Bericht Übersicht.docx", "Bericht Übersicht.docx"),
         ("U\u0308bersicht.docx", "Übersicht.docx"),

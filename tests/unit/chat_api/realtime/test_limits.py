@@ -39,6 +39,23 @@ def test_within_the_limit_all_pass(per_second: float) -> None:
     assert sender.allowed == per_second * 60
 
 
+def test_a_large_frame_counts_as_several() -> None:
+    sender = Sender()
+    large = 16 * 4096 - 1
+
+    assert [sender.limit.allow(large) for _ in range(14)] == [True] * 13 + [False]
+    sender.now = 60
+    assert sum(sender.limit.allow(large) for _ in range(30)) == 13
+    # In the long run as well, and what is short passes in between.
+    allowed = 0
+    for step in range(600):
+        sender.now = 61 + step / 20
+        allowed += sender.limit.allow(large)
+    assert allowed * 16 == pytest.approx(30 * RATE, rel=0.05)
+    sender.now += 5
+    assert sender.limit.allow(10)
+
+
 def test_a_burst_passes_and_the_next_is_refused() -> None:
     sender = Sender()
 

@@ -37,12 +37,18 @@ def related(text: str) -> RelatedContext:
 
 
 def test_in_a_room_the_model_knows_who_said_what() -> None:
-    alone = chat_request(CLAIM, HISTORY, limit=10)
-    together = chat_request(replace(CLAIM, several_people=True), HISTORY, limit=10)
+    alone = chat_request(CLAIM, HISTORY[:1], limit=10)
+    together = chat_request(replace(CLAIM, several_people=True), HISTORY[:1], limit=10)
 
-    assert [message.name for message in alone.messages] == [None, None, None]
-    assert [message.name for message in together.messages] == ["ann", None, "bob"]
-    assert [message.content for message in together.messages] == ["Hello", "Good day", "Who am I?"]
+    assert [message.name for message in alone.messages] == [None, None]
+    assert [message.name for message in together.messages] == ["ann", None]
+    assert [message.content for message in together.messages] == ["Hello", "Good day"]
+
+
+def test_when_the_others_have_left_it_still_does() -> None:
+    request = chat_request(replace(CLAIM, several_people=False), HISTORY, limit=10)
+
+    assert [message.name for message in request.messages] == ["ann", None, "bob"]
 
 
 def test_nothing_related_adds_nothing() -> None:
