@@ -87,7 +87,9 @@ class ApiSettings(CommonSettings):
     ws_authenticate_seconds: float = Field(default=10, gt=0, description="Time for the first frame to authenticate.")
     ws_sockets_per_user: int = Field(default=100, ge=1, description="Open sockets of one person, for each process.")
     ws_subscriptions: int = Field(default=500, ge=1, description="Sessions that one socket may follow.")
-    ws_frames_per_second: float = Field(default=50, gt=0, description="Frames from one socket, in the long run.")
+    ws_frames_per_second: float = Field(
+        default=50, gt=0, description="Frames from one socket, in the long run. A large one counts as several."
+    )
     ws_frames_burst: int = Field(default=200, ge=1, description="Frames from one socket at once.")
     ws_queue_bytes: int = Field(
         default=1_048_576, ge=65_536, description="What may wait for a slow reader before its socket is closed."

@@ -8,6 +8,7 @@ writes and builds its JSON; it goes to PostgreSQL through asyncpg alone, in a tr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -40,6 +41,7 @@ SERVER_SETTINGS = {
 _POOL_TIMEOUT_SECONDS = 2.0
 _AFTER_COMMIT = "after_commit"
 _CONNECT_TIMEOUT_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
 
 _STORE_DOWN = (
     sa_exc.InterfaceError,
@@ -140,7 +142,7 @@ class StatementPool:
 
     async def close(self) -> None:
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
@@ -203,8 +205,13 @@ class Database:
         )
 
     async def close(self) -> None:
-        await self.engine.dispose()
-        await asyncio.gather(self._statements.close(), self._events.close())
+        await asyncio.gather(self._dispose(), self._statements.close(), self._events.close())
+
+    async def _dispose(self) -> None:
+        # A PostgreSQL that hangs must not hold up the end of the process.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.engine.dispose()
 
     @asynccontextmanager
     async def unit(self) -> AsyncIterator[AsyncSession]:

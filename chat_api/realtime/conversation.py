@@ -44,6 +44,8 @@ class Conversation:
         self._gateway = gateway
         self._hub = gateway.hub
         self._followed: set[UUID] = set()
+        self._writing: set[UUID] = set()
+        """Sessions in which the others were told that this person writes."""
         self._wrote_at: dict[UUID, float] = {}
 
     async def handle(self, frame: ClientFrame) -> None:
@@ -131,8 +133,8 @@ class Conversation:
         if session_id not in self._followed:
             return
         self._followed.discard(session_id)
-        if self._wrote_at.pop(session_id, None) is not None:
-            self._tell_typing(session_id, active=False)
+        self._wrote_at.pop(session_id, None)
+        self._stop_writing(session_id)
         self._hub.absent(session_id, self._person.id)
 
     def _type(self, session_id: UUID, *, active: bool) -> None:
@@ -140,11 +142,16 @@ class Conversation:
             raise NotSubscribed
         now = time.monotonic()
         if not active:
-            if self._wrote_at.pop(session_id, None) is not None:
-                self._tell_typing(session_id, active=False)
+            self._stop_writing(session_id)
         elif now - self._wrote_at.get(session_id, -_TYPING_SECONDS) >= _TYPING_SECONDS:
             self._wrote_at[session_id] = now
+            self._writing.add(session_id)
             self._tell_typing(session_id, active=True)
+
+    def _stop_writing(self, session_id: UUID) -> None:
+        if session_id in self._writing:
+            self._writing.discard(session_id)
+            self._tell_typing(session_id, active=False)
 
     def _tell_typing(self, session_id: UUID, *, active: bool) -> None:
         data = {"user_id": str(self._person.id), "username": self._person.username, "active": active}

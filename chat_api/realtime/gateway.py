@@ -70,11 +70,14 @@ class Gateway:
         self._of_user: Counter[UUID] = Counter()
         self._is_stopping = False
         self._all_closed = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         self.hub.start()
-        self._watch = asyncio.create_task(self._watch_for_ever(), name="socket-watch")
+        self._tasks = [
+            asyncio.create_task(self._watch_for_ever(), name="socket-watch"),
+            asyncio.create_task(self._recheck_for_ever(), name="socket-recheck"),
+        ]
 
     def stop(self) -> None:
         """Send every socket to another process. Called from the signal handler; idempotent."""
@@ -89,9 +92,9 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self._all_closed.wait()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.hub.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,19 +156,21 @@ class Gateway:
     # -- watching -----------------------------------------------------------------------------------------
 
     async def _watch_for_ever(self) -> None:
-        """Close sockets whose reader takes nothing, and those whose credential is no longer good."""
-        loop = asyncio.get_running_loop()
-        recheck_at = loop.time() + _RECHECK_SECONDS
+        """Close sockets whose reader takes nothing."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             for socket in list(self._sockets):
                 if socket.stalled_for() > self.settings.ws_stall_seconds:
                     socket.end_slow()
-            if loop.time() >= recheck_at:
-                recheck_at = loop.time() + _RECHECK_SECONDS
-                await self.recheck()
+
+    async def _recheck_for_ever(self) -> None:
+        """Apart from the watching, which must not wait for a database."""
+        while True:
+            await asyncio.sleep(_RECHECK_SECONDS)
+            await self.recheck()
 
     async def recheck(self) -> None:
+        """Close sockets whose credential is no longer good."""
         callers = {socket: socket.caller.actor for socket in self._sockets if socket.caller is not None}
         if not callers:
             return

@@ -27,6 +27,7 @@ log = get_logger("realtime.hub")
 
 _CALM = 5
 """With hints, sessions are swept so many times more rarely: only a hint that got lost is found so."""
+_CLOSING_SECONDS = 1.0
 
 
 class Hub:
@@ -74,7 +75,9 @@ class Hub:
         for room in self._rooms.values():
             room.close()
         if self._sweeper is not None:
-            await self._sweeper
+            # A statement that is cut costs its connection, so it may end; but one that hangs holds nobody up.
+            await asyncio.wait({self._sweeper}, timeout=_CLOSING_SECONDS)
+            self._sweeper.cancel()
         await self._presence.close()
         if self._listener is not None:
             await self._listener.close()
@@ -200,16 +203,16 @@ class Hub:
             return
         try:
             positions = await self._events.positions([room.session_id for room in rooms])
+            for room in rooms:
+                position = positions.get(room.session_id)
+                if position is None:
+                    self._end(room)
+                else:
+                    room.look(position)
         except Exception as error:
+            # The task's boundary: the next sweep looks again.
             if not is_store_down(error):
                 log.exception("hub.sweep_failed")
-            return
-        for room in rooms:
-            position = positions.get(room.session_id)
-            if position is None:
-                self._end(room)
-            else:
-                room.look(position)
 
 
 def _presence_frame(session_id: UUID, user_id: UUID, username: str, *, online: bool) -> bytes:

@@ -110,8 +110,7 @@ class Presence:
         if somebody.sockets > 1:
             return
         self._learn(session_id, self.of(session_id) | {user_id: username})
-        self._to_announce.add(session_id)
-        self.look(session_id)
+        self._announce(session_id)
         if is_first_follower and self._task is not None and not self._closing and time.monotonic() >= self._down_until:
             # Not asked from here: answers that overtake each other would have people come and go.
             with contextlib.suppress(TimeoutError):
@@ -135,14 +134,20 @@ class Presence:
     def _forget(self, session_id: UUID, user_id: UUID) -> None:
         people = self._here[session_id]
         somebody = people.pop(user_id)
-        self._leaving.append((session_id, self._member(user_id, somebody.username)))
-        self._to_announce.add(session_id)
         if not people:
             del self._here[session_id]
         if self._redis is None:
             self._learn(session_id, {})
         if session_id not in self._here:
             self._known.pop(session_id, None)
+        self._announce(session_id, leaving=self._member(user_id, somebody.username))
+
+    def _announce(self, session_id: UUID, leaving: str | None = None) -> None:
+        if self._redis is None:
+            return  # there is nobody to tell, and nothing that would forget it again
+        if leaving is not None:
+            self._leaving.append((session_id, leaving))
+        self._to_announce.add(session_id)
         self.look(session_id)
 
     async def _run(self, redis: Redis) -> None:

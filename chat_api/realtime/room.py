@@ -44,7 +44,7 @@ class Follower(Protocol):
         ...
 
     async def drained(self) -> None:
-        """Return when little waits to be sent. Raises `ConnectionError` when the socket is closed."""
+        """Return when little waits to be sent. Raises when the socket is closed."""
         ...
 
     def put_out(self, session_id: UUID) -> None:

@@ -19,10 +19,19 @@ from chat_api.kit.db import is_store_down
 from chat_api.realtime.conversation import Conversation
 from chat_api.realtime.errors import MalformedFrame, NotAuthenticatedInTime, OriginNotAllowed, TooManyFrames
 from chat_api.realtime.events import Batch, batch_of
-from chat_api.realtime.frames import CLIENT_FRAME, Authenticate, ClientFrame, Error, InReplyTo, Ready, Someone
+from chat_api.realtime.frames import (
+    CLIENT_FRAME,
+    Authenticate,
+    ClientFrame,
+    Error,
+    InReplyTo,
+    Ready,
+    Someone,
+    Subscribe,
+)
 from chat_api.realtime.limits import FrameLimit
 from chat_api.realtime.origins import is_allowed
-from chat_api.realtime.writer import SocketWriter
+from chat_api.realtime.writer import Closed, SocketWriter
 from shared.logging import get_logger, request_id_var
 from shared.problems import NotAuthenticated, Problem, ServiceUnavailable, ValidationFailed
 from shared.web.responses import field_errors
@@ -44,10 +53,6 @@ class CloseCode(IntEnum):
     FORBIDDEN = 4403
     TOO_SLOW = 4408
     RATE_LIMIT = 4429
-
-
-class Closed(Exception):
-    """The other side is gone, or was told to go: nothing more is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Socket:
         self._send = send
         self._conversation: Conversation | None = None
         self._is_busy = False
+        self._is_ending = False
         self._stop_with: CloseCode | None = None
         self._frame_count = 0
 
@@ -123,9 +129,13 @@ class Socket:
             self.close(code)
 
     def end_slow(self) -> None:
-        """Close a socket whose reader does not keep up. What waited is dropped: it is recovered after a reconnect."""
-        if self._writer.is_closing:
+        """Close a socket whose reader does not keep up. What waited is dropped: it is recovered after a reconnect.
+
+        One that is being closed for another reason is not waited for any longer either.
+        """
+        if self._is_ending:
             return
+        self._is_ending = True
         log.info("socket.too_slow", connection_id=self.connection_id)
         self._writer.close(CloseCode.TOO_SLOW, "too slow", at_once=True)
         asyncio.get_running_loop().call_later(_GRACE_SECONDS, self.abort)
@@ -143,21 +153,30 @@ class Socket:
 
     async def serve(self) -> None:
         """Accept, authenticate, converse. Returns when the socket is closed, and never raises for a client's fault."""
-        await self._receive()  # websocket.connect
-        await self._send({"type": "websocket.accept"})
+        try:
+            await self._receive()  # websocket.connect
+            await self._send({"type": "websocket.accept"})
+            await self._serve_to_the_end()
+        except OSError:
+            pass  # gone before it was accepted
+        finally:
+            self._gateway.forget(self)
+
+    async def _serve_to_the_end(self) -> None:
         writing = asyncio.create_task(self._writer.run(), name=f"socket-{self.connection_id}")
         try:
             await self._serve()
         except Closed:
             pass
-        except Exception:
+        except Exception as error:
             # The connection's boundary: one that fails must not take others with it.
-            log.exception("socket.failed", connection_id=self.connection_id)
-            self.close(CloseCode.INTERNAL)
+            if is_store_down(error):
+                self.refuse(ServiceUnavailable())
+            else:
+                log.exception("socket.failed", connection_id=self.connection_id)
         finally:
             if self._conversation is not None:
                 self._conversation.end()
-            self._gateway.forget(self)
             self.close(CloseCode.INTERNAL)
             await writing
 
@@ -185,9 +204,9 @@ class Socket:
 
     async def _authenticate(self) -> Caller:
         """The person behind the ticket in the address, or behind the first frame. Raises `NotAuthenticated`."""
-        query = parse_qs(self._scope["query_string"].decode("latin-1"), max_num_fields=20)
-        if "ticket" in query:
-            return await self._gateway.caller_of_ticket(query["ticket"][0])
+        ticket = self._parameter("ticket")
+        if ticket is not None:
+            return await self._gateway.caller_of_ticket(ticket)
         seconds = self._gateway.settings.ws_authenticate_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -204,21 +223,29 @@ class Socket:
 
     async def _bind(self, conversation: Conversation) -> None:
         """Connecting to a session's own address is subscribing to it."""
-        query = parse_qs(self._scope["query_string"].decode("latin-1"), max_num_fields=20)
-        raw = {"type": "subscribe", "session_id": self.bound_to}
-        if "after_seq" in query:
-            raw["after_seq"] = query["after_seq"][0]
         try:
-            await conversation.handle(CLIENT_FRAME.validate_python(raw))
+            frame = Subscribe.model_validate(
+                {"type": "subscribe", "session_id": self.bound_to, "after_seq": self._parameter("after_seq")}
+            )
+            self.bound_to = str(frame.session_id)
+            await conversation.handle(frame)
         except ValidationError as error:
             self._end(ValidationFailed(errors=field_errors(error)), CloseCode.FORBIDDEN)
         except Problem as problem:
             self._end(problem, CloseCode.FORBIDDEN if problem.status in (403, 404) else CloseCode.INTERNAL)
 
+    def _parameter(self, name: str) -> str | None:
+        """Of the address. Nobody needs many: where there are, none is looked at."""
+        try:
+            query = parse_qs(self._scope["query_string"].decode("latin-1"), max_num_fields=20)
+        except ValueError:
+            return None
+        return query[name][0] if name in query else None
+
     async def _answer(self, conversation: Conversation, text: str | None) -> None:
         self._frame_count += 1
         request_id_var.set(f"{self.connection_id}-{self._frame_count}")
-        if not self._limit.allow():
+        if not self._limit.allow(len(text or "")):
             self._refuse_flood()
             return
         self._is_busy = True
@@ -226,8 +253,8 @@ class Socket:
             await conversation.handle(_parse(text))
         except Problem as problem:
             self.refuse(problem, _in_reply_to(text))
-        except ConnectionError:
-            raise Closed from None
+        except Closed:
+            raise
         except Exception as error:
             # The frame's boundary: the next one may be fine.
             if is_store_down(error):

@@ -15,6 +15,10 @@ _EASY_BYTES = 128 * 1024
 """A replay goes on reading once less than this waits to be sent."""
 
 
+class Closed(Exception):
+    """The other side is gone, or was told to go. Not a ConnectionError: that is what a store raises that is away."""
+
+
 class SocketWriter:
     """`write` puts encoded frames on the connection without waiting, or says False; None behind other servers.
 
@@ -82,10 +86,10 @@ class SocketWriter:
         return 0.0 if self._sending_since is None else time.monotonic() - self._sending_since
 
     async def drained(self) -> None:
-        """Return when little waits to be sent. Raises `ConnectionError` when the socket is closing."""
+        """Return when little waits to be sent. Raises `Closed` when the socket is closing."""
         await self._easy.wait()
         if self.is_closing:
-            raise ConnectionError
+            raise Closed
 
     async def run(self) -> None:
         """Send until the socket is closed, by us or by the other side."""
