@@ -33,6 +33,8 @@ WRITE: Final = "colloquy.write"
 """Extension: `(frames: bytes) -> bool`, writes encoded frames now, or says False: not open, or the buffer is full."""
 
 MOST_FRAME_BYTES: Final = 64 * 1024
+KERNEL_BYTES: Final = 256 * 1024
+"""What the kernel keeps of what a peer has not taken. Linux doubles it."""
 PING_SECONDS: Final = 20.0
 CLOSE_SECONDS: Final = 2.0
 """How long a peer may take to read what was written and to answer a close frame."""
@@ -258,6 +260,10 @@ class RoomProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # The kernel would take up to 4 MiB for a peer that does not read, and nobody would notice for long.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         self._control_since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:

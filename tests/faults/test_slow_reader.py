@@ -28,8 +28,9 @@ PROMISED_FACTOR = 1.5
 NOISE_SECONDS = 0.05
 _CALM_SECONDS = 3.0
 _ESTABLISHED = "01"
-# 48 KiB a message: what the kernel keeps for a socket of the same machine, up to 4 MiB, is soon full.
-_LENGTH = 48 * 1024
+# What the kernel keeps for a socket is full after a second of such messages, and no writer sends too much.
+_LENGTH = 24 * 1024
+_PAUSE_SECONDS = 0.15
 
 
 async def test_a_socket_that_never_reads_is_closed(
@@ -40,7 +41,7 @@ async def test_a_socket_that_never_reads_is_closed(
         *readers, deaf = room.members
         clients = [RoomClient(member, room.session, cluster.urls[0]) for member in readers]
         async with following(clients):
-            async with writing(clients[:4], pause=0.1, length=_LENGTH) as talk:
+            async with writing(clients[:4], pause=_PAUSE_SECONDS, length=_LENGTH) as talk:
                 await asyncio.sleep(_CALM_SECONDS / 2)  # until buffers and pools have grown to what they need
                 calm_since = time.perf_counter()
                 await asyncio.sleep(_CALM_SECONDS)
