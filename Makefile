@@ -3,8 +3,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Two: on two cores a third worker only waits. CI and larger machines may say WORKERS=4.
-WORKERS ?= 2
+# More than there are cores: a test waits for a database or a clock half of its time.
+WORKERS ?= 4
 TESTS := tests/unit tests/integration tests/contract tests/e2e
 PACKAGES := agent_service chat_api deploy migrations shared tests benchmarks
 export PATH := $(CURDIR)/$(BIN):$(PATH)

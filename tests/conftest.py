@@ -109,9 +109,12 @@ def clean_database(database: Database, cleaner: Cleaner) -> Iterator[Database]:
     cleaner.clean()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_database(store_client: StoreClient, worker_number: int) -> Callable[..., Database]:
-    """Makes databases for one test alone: `new_database()`, or `new_database(migrated=False)` without tables."""
+    """Makes databases for one test or module alone: `new_database()`, or `new_database(migrated=False)` without tables.
+
+    A module's fixtures may be made again in the same process, when another worker gives back what it took of it.
+    """
 
     def make(*, migrated: bool = True) -> Database:
         return store_client.database(f"own_gw{worker_number}_{next(_COUNTER)}", migrated=migrated)

@@ -43,7 +43,7 @@ from tests.fakes.agent import ScriptedAgent
 from tests.fakes.embedder import QuickEmbedder
 from tests.fakes.password_hasher import RecordingHasher
 from tests.fakes.scripted_model import ScriptedModelServer
-from tests.stores import StoreClient
+from tests.stores import Database
 
 Json = dict[str, Any]
 
@@ -114,8 +114,8 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def chat_address(store_client: StoreClient, worker_number: int) -> Iterator[str]:
-    database = store_client.database(f"schemathesis_gw{worker_number}")
+def chat_address(new_database: Callable[..., Database]) -> Iterator[str]:
+    database = new_database()
     loaded = ApiSettings(
         environment=Environment.TEST,
         database_url=SecretStr(database.api_url),
@@ -133,10 +133,8 @@ def parts(settings: AgentSettings) -> Parts:
 
 
 @pytest.fixture(scope="module")
-def agent_address(
-    tmp_path_factory: pytest.TempPathFactory, store_client: StoreClient, worker_number: int
-) -> Iterator[str]:
-    database = store_client.database(f"schemathesis_agent_gw{worker_number}")
+def agent_address(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[..., Database]) -> Iterator[str]:
+    database = new_database()
     with ScriptedModelServer() as model:
         folder = tmp_path_factory.mktemp("agent")
         loaded = AgentSettings(

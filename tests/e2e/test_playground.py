@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -24,7 +24,7 @@ from tests.factories.browser import watched_page
 from tests.factories.served import served
 from tests.fakes.agent import DONE, ScriptedAgent, saying
 from tests.fakes.password_hasher import RecordingHasher
-from tests.stores import Database, StoreClient, Stores
+from tests.stores import Database, Stores
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,10 +61,13 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(
-    store_client: StoreClient, stores: Stores, worker_number: int, tmp_path_factory: pytest.TempPathFactory
+    new_database: Callable[..., Database],
+    stores: Stores,
+    worker_number: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """For the whole module: every test brings people of its own."""
-    database = store_client.database(f"playground_gw{worker_number}")
+    database = new_database()
     agent = ScriptedAgent()
     settings = ApiSettings(
         environment=Environment.TEST,

@@ -6,7 +6,7 @@ import math
 import random
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ from agent_service.domain.bm25 import K1, B, inverse_frequency
 from agent_service.ports.embedder import Vector
 from agent_service.ports.index import Collection, QueryVector
 from tests.factories.passages import copy_passages, open_owner
-from tests.stores import StoreClient
+from tests.stores import Database
 
 COLLECTION, SMALL = uuid4(), uuid4()
 PASSAGES, SMALL_PASSAGES = 1500, 60
@@ -84,8 +84,8 @@ class Stored:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stored(store_client: StoreClient, worker_number: int) -> Stored:
-    database = store_client.database(f"search_paths_gw{worker_number}")
+async def stored(new_database: Callable[..., Database]) -> Stored:
+    database = new_database()
     texts, vectors = made_up(1, PASSAGES)
     async with open_owner(database.owner_url) as owner:
         chunks = await copy_passages(owner, COLLECTION, texts=texts, vectors=vectors)

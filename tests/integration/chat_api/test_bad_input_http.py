@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from shared.settings import Environment
 from tests.factories.operations import operations_of
 from tests.factories.served import served
 from tests.fakes.agent import ScriptedAgent
-from tests.stores import StoreClient
+from tests.stores import Database
 
 API = "/api/v1"
 REGISTER = f"{API}/auth/register"
@@ -90,8 +90,8 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def address(store_client: StoreClient, worker_number: int) -> Iterator[str]:
-    database = store_client.database(f"wire_gw{worker_number}")
+def address(new_database: Callable[..., Database]) -> Iterator[str]:
+    database = new_database()
     loaded = ApiSettings(environment=Environment.TEST, database_url=SecretStr(database.api_url), redis_url=None)
     with served(create_app(loaded, agent_transport=ScriptedAgent())) as address:
         yield address
