@@ -30,7 +30,7 @@ from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.services import Service
 from deploy.local.supervisor import LogFollower, Supervisor, follow
 from deploy.local.valkey import EmbeddedValkey
-from shared.settings import CommonSettings, configured_data_dir
+from shared.settings import CommonSettings, Environment, configured_data_dir
 
 READY_SECONDS = 60.0
 # API and worker have `shutdown_seconds` (8) together, then the agent this, then the stores: 15 s at most in all.
@@ -283,7 +283,10 @@ class _Run:
         api, agent = self._url(self._api_address), self._url(self._agent_address)
         seconds = time.monotonic() - self._started_at
         say(f"Colloquy is ready after {seconds:.1f} s; Ctrl-C stops it")
-        services = [("chat API", f"{api} (docs at {api}/docs)"), ("agent", agent)]
+        services = [
+            ("chat API", f"{api} (docs at {api}/docs, to try it in a browser: {api}/playground)"),
+            ("agent", agent),
+        ]
         for name, place in [*services, *self._places, ("logs", str(self._data_dir / "logs"))]:
             say(f"  {name:<12} {place}")
         say("Try it, in another terminal:")
