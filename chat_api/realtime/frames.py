@@ -14,8 +14,6 @@ from chat_api.sessions.schemas import SessionRead
 from shared.problems import ProblemDocument
 from shared.schema import ReadSchema, WriteSchema
 
-MAX_FRAME_BYTES = 64 * 1024
-
 _SESSION = MESSAGE_EXAMPLE["session_id"]
 _USER = MESSAGE_EXAMPLE["sender"]["id"]
 _MAX_SEQ = 2**63 - 1

@@ -14,27 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from chat_api.messages.schemas import MESSAGE_EXAMPLE, MessageRead
 from chat_api.realtime.frames import PresenceData, TypingData
-from chat_api.runs.schemas import RUN_EXAMPLE, MessageCitations, MessageDelta, RunRead
+from chat_api.runs.schemas import REPLY_EXAMPLE, RUN_EXAMPLE, MessageCitations, MessageDelta, RunRead
 from chat_api.sessions.models import EventType, ParticipantRole
 from shared.schema import Timestamp
 
 _SESSION = MESSAGE_EXAMPLE["session_id"]
 _ROSA = MESSAGE_EXAMPLE["sender"]
-_REPLY: dict[str, Any] = MESSAGE_EXAMPLE | {
-    "id": RUN_EXAMPLE["reply_message_id"],
-    "seq": 2,
-    "role": "assistant",
-    "sender": None,
-    "content": "People taking turns.",
-    "parent_id": MESSAGE_EXAMPLE["id"],
-    "run_id": RUN_EXAMPLE["id"],
-    "provider": "local",
-    "model": "SmolLM2-135M-Instruct",
-    "usage": RUN_EXAMPLE["usage"],
-    "latency_ms": 1100,
-    "time_to_first_token_ms": 80,
-    "client_id": None,
-}
 _PROBLEM = {
     "type": "about:blank",
     "title": "The agent is unavailable",
@@ -152,7 +137,7 @@ DURABLE = (
         "Message updated",
         "A reply is complete, or somebody edited what they said.",
         MessageRead,
-        _REPLY,
+        REPLY_EXAMPLE,
         in_streams=True,
     ),
     _durable(
@@ -221,7 +206,7 @@ EPHEMERAL = (
         "More of a reply",
         "Text to append to a reply. One that is missed comes with `message.updated`, where all of it is.",
         MessageDelta,
-        {"message_id": _REPLY["id"], "offset": 0, "text": "People"},
+        {"message_id": REPLY_EXAMPLE["id"], "offset": 0, "text": "People"},
         is_durable=False,
         in_streams=True,
     ),
@@ -231,7 +216,7 @@ EPHEMERAL = (
         "What a reply stands on, after its last delta.",
         MessageCitations,
         {
-            "message_id": _REPLY["id"],
+            "message_id": REPLY_EXAMPLE["id"],
             "citations": [
                 {
                     "index": 1,

@@ -30,7 +30,21 @@ RUN_EXAMPLE: dict[str, Any] = {
     "started_at": "2026-01-31T09:30:00.004000Z",
     "finished_at": "2026-01-31T09:30:01.200000Z",
 }
-
+REPLY_EXAMPLE: dict[str, Any] = MESSAGE_EXAMPLE | {
+    "id": RUN_EXAMPLE["reply_message_id"],
+    "seq": 2,
+    "role": "assistant",
+    "sender": None,
+    "content": "People taking turns.",
+    "parent_id": MESSAGE_EXAMPLE["id"],
+    "run_id": RUN_EXAMPLE["id"],
+    "provider": "local",
+    "model": "SmolLM2-135M-Instruct",
+    "usage": RUN_EXAMPLE["usage"],
+    "latency_ms": 1100,
+    "time_to_first_token_ms": 80,
+    "client_id": None,
+}
 
 MAX_ATTACHMENTS = 10
 
@@ -108,22 +122,7 @@ class Exchanged(BaseModel):
             "example": {
                 "message": MESSAGE_EXAMPLE | {"run_id": RUN_EXAMPLE["id"]},
                 "run": RUN_EXAMPLE,
-                "reply": MESSAGE_EXAMPLE
-                | {
-                    "id": RUN_EXAMPLE["reply_message_id"],
-                    "seq": 2,
-                    "role": "assistant",
-                    "sender": None,
-                    "content": "People taking turns.",
-                    "parent_id": MESSAGE_EXAMPLE["id"],
-                    "run_id": RUN_EXAMPLE["id"],
-                    "provider": "local",
-                    "model": "SmolLM2-135M-Instruct",
-                    "usage": RUN_EXAMPLE["usage"],
-                    "latency_ms": 1100,
-                    "time_to_first_token_ms": 80,
-                    "client_id": None,
-                },
+                "reply": REPLY_EXAMPLE,
             }
         }
     )
