@@ -283,10 +283,9 @@ class _Run:
         api, agent = self._url(self._api_address), self._url(self._agent_address)
         seconds = time.monotonic() - self._started_at
         say(f"Colloquy is ready after {seconds:.1f} s; Ctrl-C stops it")
-        services = [
-            ("chat API", f"{api} (docs at {api}/docs, to try it in a browser: {api}/playground)"),
-            ("agent", agent),
-        ]
+        services = [("chat API", f"{api} (docs at {api}/docs)"), ("agent", agent)]
+        if self._settings.environment is not Environment.PRODUCTION:
+            services.insert(1, ("playground", f"{api}/playground"))
         for name, place in [*services, *self._places, ("logs", str(self._data_dir / "logs"))]:
             say(f"  {name:<12} {place}")
         say("Try it, in another terminal:")
