@@ -149,8 +149,12 @@ class Ingest:
                 for _ in range(self._uploading):
                     group.create_task(self._upload_all(waiting, progress))
                 group.create_task(self._watch_all(progress))
-        except* CannotIngest as failures:
-            raise CannotIngest(str(failures.exceptions[0])) from None
+        except ExceptionGroup as failures:
+            # Not `except*`: what that raises comes in a group of its own before Python 3.11.4.
+            refused, _ = failures.split(CannotIngest)
+            if refused is None:
+                raise
+            raise CannotIngest(str(refused.exceptions[0])) from None
         return items
 
     async def _upload_all(self, waiting: deque[Item], progress: Progress) -> None:
