@@ -33,12 +33,16 @@ def _print_openapi(settings: AgentSettings) -> int:
     return 0
 
 
+def _cannot_work(error: SettingsError) -> int:
+    sys.stderr.write(f"The settings cannot work: {'; '.join(str(error).splitlines())}\n")
+    return 2
+
+
 def main() -> int:
     try:
         settings = AgentSettings.load()
     except SettingsError as error:
-        sys.stderr.write(f"The settings cannot work: {'; '.join(str(error).splitlines())}\n")
-        return 2
+        return _cannot_work(error)
     if sys.argv[1:] == ["--openapi"]:
         return _print_openapi(settings)
     trouble = _port_trouble(settings.agent_host, settings.agent_port)
@@ -48,7 +52,10 @@ def main() -> int:
     configure_logging(settings.log_level, service="agent")
     from agent_service.main import run  # noqa: PLC0415 - a wrong setting should be told before the heavy imports
 
-    return run(settings)
+    try:
+        return run(settings)
+    except SettingsError as error:  # of a file that they name
+        return _cannot_work(error)
 
 
 if __name__ == "__main__":

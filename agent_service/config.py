@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from agent_service.application.run_tools import ToolLimits
 from agent_service.application.run_turn import ModelDefaults, TurnLimits
 from agent_service.domain.embedding_model import EmbeddingModel, embedding_model
 from shared.contracts.chat import Provider
@@ -72,12 +73,23 @@ class AgentSettings(CommonSettings):
     delta_interval_ms: float = Field(default=40.0, ge=0, le=1000, description="Least time between two deltas.")
     local_max_tokens: int = Field(default=256, ge=1, description="Used where a request sets no `max_tokens`.")
     local_prompt_tokens: int = Field(default=400, ge=50, description="History beyond this is left out, oldest first.")
+    mcp_config: Path | None = Field(default=None, description="A `servers_config.json`; unset: no MCP servers.")
+    tool_seconds: float = Field(default=30.0, gt=0, description="Longest that one call of a tool may take.")
+    tool_attempts: int = Field(default=3, ge=1, le=10, description="Calls of a tool that is safe to repeat.")
+    tool_rounds: int = Field(default=8, ge=1, le=50, description="Times that a model may call tools in one run.")
+    run_tokens: int = Field(
+        default=200_000, ge=1_000, description="Tokens of one run, after which the model answers without tools."
+    )
+    fetch_seconds: float = Field(default=15.0, gt=0, description="Longest that `fetch_url` may take in all.")
+    fetch_bytes: int = Field(default=2_097_152, ge=1024, description="Most that `fetch_url` reads, unpacked.")
+    message_search_seconds: float = Field(default=5.0, gt=0, description="How long the chat API may look.")
     stream_heartbeat_seconds: float = Field(default=15.0, gt=0)
     introspection_seconds: float = Field(default=3.0, gt=0, description="How long the chat API may take over a key.")
 
     @field_validator(
         "default_provider", "default_model", "local_model_path", "google_api_key", "google_gemini_base_url",
         "openai_api_key", "openai_base_url", "embedding_model", "rerank_url", "rerank_model", "rerank_api_key",
+        "mcp_config",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -137,4 +149,12 @@ class AgentSettings(CommonSettings):
             retry_base=self.model_retry_base_seconds,
             retry_max=self.model_retry_max_seconds,
             delta_interval=self.delta_interval_ms / 1000,
+            tool_rounds=self.tool_rounds,
+            run_tokens=self.run_tokens,
+            passage_characters=self.passage_characters,
+            local_tokens=self.local_prompt_tokens,
         )
+
+    @property
+    def tool_limits(self) -> ToolLimits:
+        return ToolLimits(seconds=self.tool_seconds, attempts=self.tool_attempts)

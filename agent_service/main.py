@@ -11,11 +11,12 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from agent_service.adapters.wiring import Parts, assemble
-from agent_service.api import chat, collections, embeddings, health, models, providers, regenerate
+from agent_service.api import chat, collections, completions, embeddings, health, models, providers, regenerate, tools
 from agent_service.api.state import AgentState
 from agent_service.config import AgentSettings
 from shared.contracts.chat import MAX_BASE64_CHARACTERS, ChatEvent
 from shared.contracts.knowledge import IndexEvent
+from shared.openai.errors import openai_shape_at
 from shared.security import ServiceName, service_signer
 from shared.telemetry import HttpMetrics
 from shared.web.middleware import LargeBody, RequestMiddleware
@@ -27,6 +28,7 @@ _DESCRIPTION = "Everything that touches a model. Keeps no conversations: all tha
 _TAGS = [
     {"name": "chat", "description": "Turns of a conversation."},
     {"name": "collections", "description": "Documents as passages, put and searched."},
+    {"name": "tools", "description": "What a model may call, and MCP servers."},
     {"name": "models", "description": "Providers and their models."},
     {"name": "openai-compatible", "description": "What OpenAI's clients call. Errors take OpenAI's shape here."},
     {"name": "health", "description": "For load balancers and Prometheus."},
@@ -35,13 +37,15 @@ _TAGS = [
 
 def _gathered() -> APIRouter:
     gathered = APIRouter()
-    for module in (chat, collections, providers, models, embeddings, regenerate, health):
+    for module in (chat, completions, collections, tools, providers, models, embeddings, regenerate, health):
         gathered.include_router(module.router)
     return gathered
 
 
 _ROUTES = _gathered()
 """Gathered once, because FastAPI works out every route of a router again for each application that includes it."""
+
+_ERRORS = openai_shape_at(re.compile(r"/v1/(chat/completions|models(/.*)?|embeddings)"))
 
 
 def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings], Parts] = assemble) -> FastAPI:
@@ -70,6 +74,8 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
     app.state.stop = parts.turns.stop
     app.state.agent = AgentState(
         turns=parts.turns,
+        catalog=parts.catalog,
+        tool_runner=parts.tool_runner,
         embedder=parts.embedder,
         documents=parts.index.documents,
         searches=parts.index.searches,
@@ -87,13 +93,18 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
         registry=parts.registry,
     )
     app.router.routes.extend(_ROUTES.routes)
-    install_problem_handlers(app)
+    install_problem_handlers(app, _ERRORS)
     app.add_middleware(
         RequestMiddleware,
         max_body_bytes=settings.max_body_bytes,
         metrics=HttpMetrics(parts.registry),
+        shape=_ERRORS,
         # The pictures of a turn come on top of a conversation that may be as long as it likes.
-        large_bodies=[LargeBody("POST", re.compile(chat.PATH), settings.max_body_bytes + MAX_BASE64_CHARACTERS)],
+        large_bodies=[
+            LargeBody(
+                "POST", re.compile(f"{chat.PATH}|{completions.PATH}"), settings.max_body_bytes + MAX_BASE64_CHARACTERS
+            )
+        ],
     )
     _document_events(app)
     return app

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
+from agent_service.adapters.gemini_messages import SIGNATURES, declarations, messages
 from agent_service.adapters.provider_status import problem_for_status
+from agent_service.adapters.wanted_calls import bounded
 from agent_service.domain.problems import ContextTooLong, ModelProblem, ModelTimeout, ModelUnavailable
-from agent_service.domain.turn import Finished, Line, ModelCall, ModelEvent, TextPiece, UsageReport
-from shared.contracts.chat import ChatRole, FinishReason, ImageType, Usage
+from agent_service.domain.turn import CallWanted, Finished, ModelCall, ModelEvent, TextPiece, UsageReport
+from shared.contracts.chat import FinishReason, ToolChoice, Usage
+from shared.contracts.tools import MAX_CALLS
 from shared.logging import get_logger
 
 if TYPE_CHECKING:
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 log = get_logger("model.google_genai")
 
 _MAX_CLIENTS = 16
-_TAKEN_IMAGES = frozenset({ImageType.PNG, ImageType.JPEG, ImageType.WEBP})
-"""Gemini refuses a turn with any other."""
 _FINISH = {
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
@@ -37,6 +38,8 @@ _FINISH = {
     "PROHIBITED_CONTENT": FinishReason.CONTENT_FILTER,
     "SPII": FinishReason.CONTENT_FILTER,
 }
+_SPOILT = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"})
+"""The model wrote a call that Gemini cannot read, or that nobody offered. Asked again, it often does better."""
 
 
 class GeminiChat:
@@ -56,9 +59,13 @@ class GeminiChat:
         client = await self._client(call.model)
         options = {"temperature": call.temperature, "max_output_tokens": call.max_tokens}
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        if call.tools:
+            given["tools"] = declarations(call.tools)
+            if call.tool_choice is not ToolChoice.AUTO:
+                given["tool_choice"] = call.tool_choice.value
         # `astream` is declared as an iterator; that it is a generator is what lets us close it.
-        chunks = cast("AsyncGenerator[AIMessageChunk]", client.astream(_messages(call), **given))
-        reply = _Reply()
+        chunks = cast("AsyncGenerator[AIMessageChunk]", client.astream(messages(call), **given))
+        reply = _Reply(has_tools=bool(call.tools))
         with _provider_errors():
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -66,9 +73,8 @@ class GeminiChat:
                         yield TextPiece(text)
         if (usage := reply.usage()) is not None:
             yield UsageReport(usage)
-        if reply.finish is None:
-            raise ModelUnavailable("The model broke off in the middle of its answer.")
-        yield Finished(reply.finish)
+        for event in reply.ending():
+            yield event
 
     async def _client(self, model: str) -> ChatGoogleGenerativeAI:
         async with self._opening:
@@ -95,10 +101,13 @@ class GeminiChat:
 
 
 class _Reply:
-    """Sums up chunks. Usage comes as differences."""
+    """Sums up chunks. Usage comes as differences. Calls of tools that nobody offered are not heard."""
 
-    def __init__(self) -> None:
-        self.finish: FinishReason | None = None
+    def __init__(self, *, has_tools: bool) -> None:
+        self._has_tools = has_tools
+        self._finish: FinishReason | None = None
+        self._calls: list[CallWanted] = []
+        self._spoilt = False
         self._prompt = 0
         self._completion = 0
         self._total = 0
@@ -110,35 +119,38 @@ class _Reply:
             self._total += usage["total_tokens"]
         about = chunk.response_metadata
         if reason := about.get("finish_reason"):
-            self.finish = _FINISH.get(str(reason), FinishReason.STOP)
+            self._finish = _FINISH.get(str(reason), FinishReason.STOP)
+            self._spoilt = str(reason) in _SPOILT
         elif (about.get("prompt_feedback") or {}).get("block_reason"):
-            self.finish = FinishReason.CONTENT_FILTER
+            self._finish = FinishReason.CONTENT_FILTER
+        if self._has_tools and chunk.tool_call_chunks:
+            self._hear_calls(chunk)
         return str(chunk.text)
+
+    def _hear_calls(self, chunk: AIMessageChunk) -> None:
+        signatures = chunk.additional_kwargs.get(SIGNATURES) or {}
+        for call in chunk.tool_call_chunks:
+            if len(self._calls) == MAX_CALLS:
+                log.warning("model.calls_cut", kept=MAX_CALLS)
+                break
+            signature = signatures.get(call["id"])
+            wanted = CallWanted(call["id"] or "", call["name"] or "", call["args"] or "{}", signature)
+            self._calls.append(bounded(wanted))
+
+    def ending(self) -> list[ModelEvent]:
+        """The calls, then the end. Raises `ModelUnavailable` for a cut answer, or one that holds no readable call."""
+        if self._finish is None:
+            raise ModelUnavailable("The model broke off in the middle of its answer.")
+        if self._spoilt:
+            raise ModelUnavailable("The model wrote a call of a tool that cannot be read. Try again.")
+        if self._calls and self._finish is FinishReason.STOP:
+            return [*self._calls, Finished(FinishReason.TOOL_CALLS)]
+        return [Finished(self._finish)]
 
     def usage(self) -> Usage | None:
         if not self._total:
             return None
         return Usage(prompt_tokens=self._prompt, completion_tokens=self._completion, total_tokens=self._total)
-
-
-def _content(line: Line) -> str | list[str | dict[str, Any]]:
-    """Text, or LangChain's content blocks."""
-    line = line.showing(_TAKEN_IMAGES)
-    if not line.images:
-        return line.content
-    pictures = [{"type": "image", "base64": image.data, "mime_type": image.media_type.value} for image in line.images]
-    return [{"type": "text", "text": line.content}, *pictures]
-
-
-def _messages(call: ModelCall) -> list[tuple[str, str | list[str | dict[str, Any]]]]:
-    """In LangChain's short form. Gemini takes one system text, and refuses messages without any."""
-    names = {ChatRole.USER: "human", ChatRole.ASSISTANT: "ai"}
-    spoken = [line for line in call.lines if line.role in names and (line.content or line.images)]
-    messages = [(names[line.role], _content(line)) for line in spoken]
-    system = call.system_text()
-    if not messages:
-        return [("human", system or " ")]
-    return [("system", system), *messages] if system is not None else messages
 
 
 @contextmanager

@@ -13,7 +13,9 @@ import httpx
 import orjson
 
 from agent_service.adapters.event_splitter import EventSplitter, EventTooLarge
+from agent_service.adapters.openai_messages import encoded_body
 from agent_service.adapters.provider_status import problem_for_status
+from agent_service.adapters.wanted_calls import CallAssembler
 from agent_service.domain.problems import (
     ContextTooLong,
     ModelProblem,
@@ -21,8 +23,8 @@ from agent_service.domain.problems import (
     ModelTimeout,
     ModelUnavailable,
 )
-from agent_service.domain.turn import Finished, Line, ModelCall, ModelEvent, TextPiece, UsageReport
-from shared.contracts.chat import ChatRole, FinishReason, Usage
+from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
+from shared.contracts.chat import FinishReason, Usage
 from shared.logging import get_logger, request_id_var
 
 log = get_logger("model.openai")
@@ -33,6 +35,7 @@ _FINISH = {
     "length": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+_CUT = frozenset({FinishReason.LENGTH, FinishReason.CONTENT_FILTER})
 _TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _NO_MORE_CREDIT = "insufficient_quota"
 _MAX_REFUSAL_BYTES = 64 * 1024
@@ -42,11 +45,16 @@ _AWAITED_SECONDS = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class OpenAIEndpoint:
-    """Where the API is. `base_url` ends before `/chat/completions`; `extra` goes into every request's body."""
+    """Where the API is. `base_url` ends before `/chat/completions`; `extra` goes into every request's body.
+
+    A server that closes its connection after a stream, although it says that it keeps it, is not to be asked twice on
+    the same one: `keeps_connections` tells.
+    """
 
     base_url: str
     api_key: str | None = None
-    extra: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    keeps_connections: bool = True
 
     @property
     def is_openai_itself(self) -> bool:
@@ -73,7 +81,7 @@ class OpenAIChat:
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         response = await self._open(call)
         try:
-            async with aclosing(self._read(response)) as events:
+            async with aclosing(self._read(response, has_tools=bool(call.tools))) as events:
                 async for event in events:
                     yield event
         except httpx.TransportError as error:
@@ -88,7 +96,7 @@ class OpenAIChat:
         request = self._client.build_request(
             "POST",
             f"{endpoint.base_url}/chat/completions",
-            content=orjson.dumps(_body(call, endpoint)),
+            content=encoded_body(call, endpoint.extra, is_openai_itself=endpoint.is_openai_itself),
             headers=_headers(endpoint),
         )
         try:
@@ -102,11 +110,11 @@ class OpenAIChat:
         finally:
             await response.aclose()
 
-    async def _read(self, response: httpx.Response) -> AsyncGenerator[ModelEvent]:
+    async def _read(self, response: httpx.Response, *, has_tools: bool) -> AsyncGenerator[ModelEvent]:
         """Raises what the server reports, and `ModelUnavailable` for a stream that was cut."""
         loop = asyncio.get_running_loop()
         splitter = EventSplitter()
-        reply = _Reply()
+        reply = _Reply(CallAssembler() if has_tools else None)
         chunks = response.aiter_raw()
         asked = loop.time()
         async for chunk in chunks:
@@ -121,7 +129,8 @@ class OpenAIChat:
         if not reply.over:
             for event in reply.read(splitter.finish()):
                 yield event
-        yield reply.finished()
+        for event in reply.ending():
+            yield event
         # Read to the end of the response, so that the connection can serve the next call.
         with suppress(TimeoutError, httpx.TransportError):
             async with asyncio.timeout(_ENDING_SECONDS):
@@ -130,9 +139,14 @@ class OpenAIChat:
 
 
 class _Reply:
-    """Turns the payloads of events into what the model said. `over` after `[DONE]` or an error."""
+    """Turns the payloads of events into what the model said. `over` after `[DONE]` or an error.
 
-    def __init__(self) -> None:
+    Without a place for `calls` there are none: nobody offered tools.
+    """
+
+    def __init__(self, calls: CallAssembler | None) -> None:
+        self._calls = calls
+        self._heard_calls = False
         self.over = False
         self.has_text = False
         self._finish: FinishReason | None = None
@@ -151,14 +165,27 @@ class _Reply:
         if texts:
             self.has_text = True
             events.insert(0, TextPiece(texts[0] if len(texts) == 1 else "".join(texts)))
+        elif self._heard_calls and not events:
+            # Arguments take a while to write, and a turn waits for a silent model only so long.
+            events.append(TextPiece(""))
+            self._heard_calls = False
         return events
 
-    def finished(self) -> Finished:
+    def ending(self) -> list[ModelEvent]:
+        """The calls, then the end. Raises what the server reported, and `ModelUnavailable` for a cut stream."""
         if self._error is not None:
             raise self._error
         if self._finish is None and not self.over:
             raise ModelUnavailable("The model broke off in the middle of its answer.")
-        return Finished(self._finish or FinishReason.STOP)
+        finish = self._finish or FinishReason.STOP
+        # Of an answer that was cut, nobody knows which calls are whole: none is made.
+        if self._calls is None or finish in _CUT or not (calls := self._calls.calls()):
+            return [Finished(finish)]
+        if self._calls.is_cut:
+            log.warning("model.calls_cut", kept=len(calls))
+        if not all(call.name for call in calls):
+            raise ModelUnavailable("The model's server sends a call of no tool.")
+        return [*calls, Finished(FinishReason.TOOL_CALLS)]
 
     def _read_one(self, payload: bytes, texts: list[str], events: list[ModelEvent]) -> None:
         if payload == _DONE:
@@ -175,6 +202,9 @@ class _Reply:
                 if not isinstance(text, str):
                     raise TypeError
                 texts.append(text)
+            if self._calls is not None and delta and (fragments := delta.get("tool_calls")):
+                self._calls.feed(fragments)
+                self._heard_calls = True
             if reason := choice.get("finish_reason"):
                 self._finish = _FINISH.get(reason, FinishReason.STOP)
         if usage := chunk.get("usage"):
@@ -210,38 +240,11 @@ def _headers(endpoint: OpenAIEndpoint) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if endpoint.api_key:
         headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    if not endpoint.keeps_connections:
+        headers["Connection"] = "close"
     if (request_id := request_id_var.get()) is not None:
         headers["X-Request-ID"] = request_id
     return headers
-
-
-def _body(call: ModelCall, endpoint: OpenAIEndpoint) -> dict[str, Any]:
-    messages: list[dict[str, Any]] = [{"role": line.role.value, "content": _content(line)} for line in call.lines]
-    if call.system_prompt:
-        messages.insert(0, {"role": ChatRole.SYSTEM.value, "content": call.system_prompt})
-    body: dict[str, Any] = {
-        **endpoint.extra,
-        "model": call.model,
-        "messages": messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if call.temperature is not None:
-        body["temperature"] = call.temperature
-    if call.max_tokens is not None:
-        # OpenAI's newer models refuse the old name, and compatible servers often know no other.
-        body["max_completion_tokens" if endpoint.is_openai_itself else "max_tokens"] = call.max_tokens
-    return body
-
-
-def _content(line: Line) -> str | list[dict[str, Any]]:
-    if not line.images:
-        return line.content
-    pictures = [
-        {"type": "image_url", "image_url": {"url": f"data:{image.media_type.value};base64,{image.data}"}}
-        for image in line.images
-    ]
-    return [{"type": "text", "text": line.content}, *pictures]
 
 
 def _unavailable(error: httpx.TransportError) -> ModelProblem:

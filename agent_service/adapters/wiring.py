@@ -9,16 +9,22 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from agent_service.adapters.chat_api_keys import ChatApiKeys
+from agent_service.adapters.chat_api_messages import ChatApiMessages
 from agent_service.adapters.embedder_wiring import assemble_embedder
 from agent_service.adapters.gemini_chat import GeminiChat
 from agent_service.adapters.index_wiring import IndexParts, assemble_index
 from agent_service.adapters.local_chat import LocalChat
 from agent_service.adapters.local_process import LOOPBACK, LocalModelProcess
+from agent_service.adapters.mcp_wiring import mcp_sources
 from agent_service.adapters.openai_chat import OpenAIChat, OpenAIEndpoint
+from agent_service.adapters.tool_wiring import assemble_tools
 from agent_service.application.check_key import RememberedKeys
 from agent_service.application.ground_turn import TurnGrounder
-from agent_service.application.metrics import TurnMetrics
+from agent_service.application.metrics import ToolMetrics, TurnMetrics
+from agent_service.application.run_tools import ToolRunner
 from agent_service.application.run_turn import TurnRunner
+from agent_service.application.settle_calls import TurnTools
+from agent_service.application.tool_catalog import ToolCatalog
 from agent_service.config import AgentSettings
 from agent_service.domain.problems import ModelNotConfigured
 from agent_service.ports.chat_model import ChatModel
@@ -41,6 +47,8 @@ class Parts:
     embedder: Embedder
     index: IndexParts
     keys: KeyIntrospector
+    catalog: ToolCatalog
+    tool_runner: ToolRunner
     required_probes: Mapping[str, Probe]
     optional_probes: Mapping[str, Probe]
     registry: CollectorRegistry
@@ -58,20 +66,30 @@ def assemble(settings: AgentSettings, embedder: Embedder | None = None) -> Parts
     index = assemble_index(settings, embedder, registry)
     turn_metrics = TurnMetrics(registry)
     chat_api = settings.chat_api_base_url
-    # Without TLS there is nothing to verify, and reading the root certificates would slow the start.
-    introspection = httpx.AsyncClient(
-        timeout=settings.introspection_seconds, trust_env=False, verify=chat_api.startswith("https:")
+    introspection = _chat_api_client(chat_api, settings.introspection_seconds)
+    message_search = _chat_api_client(chat_api, settings.message_search_seconds)
+    service_token = ServiceToken(
+        service_signer(
+            settings.service_key.get_secret_value(), issuer=ServiceName.AGENT_SERVICE, audience=ServiceName.CHAT_API
+        ),
+        ServiceName.AGENT_SERVICE,
     )
+    messages = ChatApiMessages(message_search, base_url=chat_api, service_token=service_token)
+    catalog = ToolCatalog(assemble_tools(settings, index.searches, messages), mcp_sources(settings))
+    tool_runner = ToolRunner(settings.tool_limits, ToolMetrics(registry))
     default_probe = _default_probe(settings, models, local_process)
 
     async def start() -> None:
         if settings.provider is Provider.LOCAL and Provider.LOCAL in models:
             local_process.keep_running()
+        await catalog.start()
 
     async def aclose() -> None:
+        await catalog.aclose()
         for model in models.values():
             await model.aclose()
         await introspection.aclose()
+        await message_search.aclose()
         await own_embedder.aclose()
         await index.aclose()
 
@@ -81,6 +99,7 @@ def assemble(settings: AgentSettings, embedder: Embedder | None = None) -> Parts
             defaults=settings.model_defaults,
             limits=settings.turn_limits,
             metrics=turn_metrics,
+            tools=TurnTools(catalog, tool_runner),
             grounder=TurnGrounder(
                 index.searches,
                 passage_characters=settings.passage_characters,
@@ -91,26 +110,20 @@ def assemble(settings: AgentSettings, embedder: Embedder | None = None) -> Parts
         models=models,
         embedder=embedder,
         index=index,
-        keys=RememberedKeys(
-            ChatApiKeys(
-                introspection,
-                base_url=chat_api,
-                service_token=ServiceToken(
-                    service_signer(
-                        settings.service_key.get_secret_value(),
-                        issuer=ServiceName.AGENT_SERVICE,
-                        audience=ServiceName.CHAT_API,
-                    ),
-                    ServiceName.AGENT_SERVICE,
-                ),
-            )
-        ),
+        keys=RememberedKeys(ChatApiKeys(introspection, base_url=chat_api, service_token=service_token)),
+        catalog=catalog,
+        tool_runner=tool_runner,
         required_probes={"default_model": default_probe},
         optional_probes={"embedder": own_embedder.probe, "index": index.pool.probe},
         registry=registry,
         start=start,
         aclose=aclose,
     )
+
+
+def _chat_api_client(base_url: str, seconds: float) -> httpx.AsyncClient:
+    # Without TLS there is nothing to verify, and reading the root certificates would slow the start.
+    return httpx.AsyncClient(timeout=seconds, trust_env=False, verify=base_url.startswith("https:"))
 
 
 def _models(settings: AgentSettings, local_process: LocalModelProcess) -> dict[Provider, ChatModel]:

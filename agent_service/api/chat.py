@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Annotated, Any, assert_never
 
@@ -11,7 +11,6 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
-from agent_service.api.event_stream import EVENT_STREAM, EventStreamResponse, wants_json, while_connected
 from agent_service.api.state import State
 from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
 from agent_service.domain.index_problems import CollectionNotFound, EmbeddingModelChanged, IndexUnavailable
@@ -25,6 +24,7 @@ from agent_service.domain.problems import (
     ModelTimeout,
     ModelUnavailable,
 )
+from agent_service.domain.tool_problems import DecisionWithoutCall
 from shared.contracts.chat import (
     ChatAnswer,
     ChatEvent,
@@ -33,21 +33,33 @@ from shared.contracts.chat import (
     DeltaEvent,
     DoneEvent,
     ErrorEvent,
+    FinishReason,
     Usage,
     UsageEvent,
 )
 from shared.contracts.knowledge import CitationData
+from shared.contracts.tools import ApprovalRequiredEvent, PausedEvent, ToolCallEvent, ToolResultEvent
 from shared.problems import PROBLEM_JSON, MalformedRequest, PayloadTooLarge, ValidationFailed
+from shared.web.event_stream import CLIENT_CLOSED, EVENT_STREAM, EventStreamResponse, wants_json, while_connected
 from shared.web.responses import problems
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
 PATH = "/v1/chat"
 
-# What a client does that closes its connection before the answer: nobody reads this status but our own log.
-_CLIENT_CLOSED = 499
+SaidEvent = DeltaEvent | CitationsEvent | ToolCallEvent | ApprovalRequiredEvent | ToolResultEvent | UsageEvent
+"""Those that do not end a turn."""
 
 _EXAMPLE_STREAM = """\
+event: tool_call
+data: {"type":"tool_call","call":{"id":"call_7f3c2a","name":"search_knowledge","arguments":{"query":"harbour hours"},\
+"signature":null},"source":"builtin","risk":"safe","repeatable":true,"parameters":{"type":"object"},\
+"redacted_arguments":[],"redact_result":false,"index":0,"count":1,"problem":null}
+
+event: tool_result
+data: {"type":"tool_result","call_id":"call_7f3c2a","outcome":"succeeded","content":"[1] harbour.md …",\
+"passages":[],"problem":null,"attempts":1,"duration_ms":31}
+
 event: delta
 data: {"type":"delta","text":"The harbour closes at ten [1]."}
 
@@ -77,6 +89,9 @@ _EXAMPLE_ANSWER = {
             "snippet": "The harbour closes at ten in the evening.",
         }
     ],
+    "tool_calls": [],
+    "tool_results": [],
+    "awaiting": [],
     "finish_reason": "stop",
     "usage": {"prompt_tokens": 21, "completion_tokens": 5, "total_tokens": 26},
     "provider": "local",
@@ -109,6 +124,7 @@ _OK: dict[int | str, dict[str, Any]] = {
             CollectionNotFound,
             PayloadTooLarge,
             EmbeddingModelChanged,
+            DecisionWithoutCall,
             ValidationFailed,
             IndexUnavailable,
             *EMBEDDER_PROBLEMS,
@@ -135,68 +151,120 @@ async def chat(
     """Hand the whole conversation to a model and get its next message.
 
     Passages of `collections` that fit the last question are shown to the model, as quoted material and not as
-    instructions. What the answer stands on is worked out from them, and sent as `citations`.
+    instructions, unless `ground` is false. What the answer stands on is worked out from them, and from what
+    `search_knowledge` found, and sent as `citations`.
 
-    The answer is a stream of server-sent events: any number of `delta`, at most one `citations`, at most one
-    `usage`, then exactly one of `done` or `error`. A comment line comes every 15 seconds while the model is silent.
-    Closing the connection stops the model. Once the stream has begun, a failing search or model is an `error` event
-    that holds the problem; with `Accept: application/json` the same problem is the answer, with its status.
+    The model may call what `tools` and `functions` name. Each call is a `tool_call` event. Calls that `approval_mode`
+    does not ask about run at once, all at the same time; each is told as `tool_result` when it is over, and the model
+    is asked again with the results, until it answers. Where a call waits for a person (`approval_required`) or for a
+    function of yours, the turn ends `paused`. It goes on by the same request with the text and the calls of the
+    assistant as the last of `messages`, a message of the role `tool` for each result that is known, and `decisions` on
+    the others. A call without a result that is neither decided on nor asked about is run again.
+
+    The answer is a stream of server-sent events: any number of `delta`, `tool_call`, `approval_required` and
+    `tool_result`, at most one `citations`, at most one `usage`, then exactly one of `done`, `paused` or `error`. A
+    comment line comes every 15 seconds while nothing else does. Closing the connection stops the model and the tools.
+    Once the stream has begun, a failing search or model is an `error` event that holds the problem; with
+    `Accept: application/json` the same problem is the answer, with its status. A tool that fails ends nothing: the
+    model is told.
     """
+    open_calls = state.turns.check(turn)
     events = state.turns.run(turn, owner_id=caller.user_id)
     if wants_json(accept):
         try:
-            return await while_connected(_answer_at_once(events), request.receive)
+            return await while_connected(_answer_at_once(events, open_calls), request.receive)
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_CLOSED)
+            return Response(status_code=CLIENT_CLOSED)
     return EventStreamResponse(_frames(events), heartbeat_seconds=state.heartbeat_seconds)
 
 
 async def _frames(events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[bytes]:
+    held = b""
     async with aclosing(events):
         async for event in events:
             if isinstance(event, DeltaEvent):  # the hot path: one per batch of tokens
-                yield b"event: delta\ndata: " + orjson.dumps({"type": "delta", "text": event.text}) + b"\n\n"
+                frame = b"event: delta\ndata: " + orjson.dumps({"type": "delta", "text": event.text}) + b"\n\n"
             else:
                 body = event.model_dump_json(exclude_none=isinstance(event, ErrorEvent))
-                yield f"event: {event.type}\ndata: {body}\n\n".encode()
+                frame = f"event: {event.type}\ndata: {body}\n\n".encode()
+            if _is_followed_at_once(event):
+                held += frame
+            else:
+                yield held + frame
+                held = b""
 
 
-async def _answer_at_once(events: AsyncGenerator[ChatEvent]) -> Response:
-    texts: list[str] = []
-    citations: list[CitationData] = []
-    usage: Usage | None = None
+def _is_followed_at_once(event: ChatEvent) -> bool:
+    """Whether the turn has its next event ready. Together they are one write, and one read of the caller's."""
+    if isinstance(event, ToolCallEvent):
+        return event.index + 1 < event.count
+    return isinstance(event, ApprovalRequiredEvent | CitationsEvent | UsageEvent)
+
+
+async def _answer_at_once(events: AsyncGenerator[ChatEvent], open_calls: Iterable[str]) -> Response:
+    gathered = _Gathered(open_calls)
     answer: Response | None = None
     async with aclosing(events):
         async for event in events:
             match event:
-                case DeltaEvent():
-                    texts.append(event.text)
-                case CitationsEvent():
-                    citations = event.citations
-                case UsageEvent():
-                    usage = event.usage
                 case DoneEvent():
-                    answer = _answer("".join(texts), citations, usage, event)
+                    answer = gathered.answer(event, event.finish_reason)
+                case PausedEvent():
+                    answer = gathered.answer(event, FinishReason.TOOL_CALLS)
                 case ErrorEvent():
                     answer = _refusal(event)
                 case _:
-                    assert_never(event)
-    assert answer is not None, "a turn ends with `done` or `error`"
+                    gathered.add(event)
+    assert answer is not None, "a turn ends with `done`, `paused` or `error`"
     return answer
 
 
-def _answer(text: str, citations: list[CitationData], usage: Usage | None, done: DoneEvent) -> Response:
-    body = ChatAnswer(
-        text=text,
-        citations=citations,
-        finish_reason=done.finish_reason,
-        usage=usage,
-        provider=done.provider,
-        model=done.model,
-        latency_ms=done.latency_ms,
-        time_to_first_token_ms=done.time_to_first_token_ms,
-    )
-    return Response(body.model_dump_json(), media_type="application/json")
+class _Gathered:
+    """What a turn has said so far. `open_calls` are those of `messages` that had no result when it began."""
+
+    def __init__(self, open_calls: Iterable[str]) -> None:
+        self._texts: list[str] = []
+        self._citations: list[CitationData] = []
+        self._usage: Usage | None = None
+        self._calls: list[ToolCallEvent] = []
+        self._results: list[ToolResultEvent] = []
+        self._awaiting = dict.fromkeys(open_calls)
+
+    def add(self, event: SaidEvent) -> None:
+        match event:
+            case DeltaEvent():
+                self._texts.append(event.text)
+            case CitationsEvent():
+                self._citations = event.citations
+            case UsageEvent():
+                self._usage = event.usage
+            case ToolCallEvent():
+                self._calls.append(event)
+                if event.problem is None:
+                    self._awaiting[event.call.id] = None
+            case ToolResultEvent():
+                self._results.append(event)
+                self._awaiting.pop(event.call_id, None)
+            case ApprovalRequiredEvent():
+                pass  # it awaits a result already, as calls of the caller's functions do
+            case _:
+                assert_never(event)
+
+    def answer(self, last: DoneEvent | PausedEvent, reason: FinishReason) -> Response:
+        body = ChatAnswer(
+            text="".join(self._texts),
+            citations=self._citations,
+            tool_calls=self._calls,
+            tool_results=self._results,
+            awaiting=list(self._awaiting),
+            finish_reason=reason,
+            usage=self._usage,
+            provider=last.provider,
+            model=last.model,
+            latency_ms=last.latency_ms,
+            time_to_first_token_ms=last.time_to_first_token_ms,
+        )
+        return Response(body.model_dump_json(), media_type="application/json")
 
 
 def _refusal(error: ErrorEvent) -> Response:

@@ -12,7 +12,6 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
-from agent_service.api.event_stream import EVENT_STREAM, EventStreamResponse, wants_json, while_connected
 from agent_service.api.state import State
 from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
 from agent_service.domain.index_problems import (
@@ -36,11 +35,11 @@ from shared.contracts.knowledge import (
     SearchRequest,
 )
 from shared.problems import PROBLEM_JSON, MalformedRequest, PayloadTooLarge, ValidationFailed
+from shared.web.event_stream import CLIENT_CLOSED, EVENT_STREAM, EventStreamResponse, wants_json, while_connected
 from shared.web.responses import problems
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
-_CLIENT_CLOSED = 499
 _EXAMPLE_ID = "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"
 _EXAMPLE_DOCUMENT = "0198f3a4-0b5e-7c1a-9d2f-3e4a5b6c7d8e"
 _EXAMPLE_CHUNK = {
@@ -128,7 +127,7 @@ async def put_document(
         try:
             return await while_connected(_answer_at_once(events), request.receive)
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_CLOSED)
+            return Response(status_code=CLIENT_CLOSED)
     return EventStreamResponse(_frames(events), heartbeat_seconds=state.heartbeat_seconds)
 
 
@@ -226,7 +225,7 @@ async def search_passages(
     try:
         passages = await while_connected(state.searches.search(wanted, owner_id=caller.user_id), request.receive)
     except ClientDisconnect:
-        return Response(status_code=_CLIENT_CLOSED)
+        return Response(status_code=CLIENT_CLOSED)
     return Response(SearchAnswer(passages=passages).model_dump_json(), media_type="application/json")
 
 

@@ -4,82 +4,21 @@ from __future__ import annotations
 
 import base64
 import sys
-from enum import StrEnum
-from typing import Annotated, Any, Literal, assert_never
+from typing import Any, assert_never
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
-from agent_service.api.event_stream import while_connected
-from agent_service.api.openai_shape import InvalidParameter, OpenAIRoute, UnknownModel, openai_errors
 from agent_service.api.state import State
 from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
 from agent_service.ports.embedder import Embedder, Embeddings, Vector
-from shared.schema import WriteSchema
+from shared.openai.embeddings import EmbeddingAnswer, EmbeddingRequest, EncodingFormat
+from shared.openai.errors import InvalidParameter, OpenAIRoute, UnknownModel, openai_errors
+from shared.web.event_stream import CLIENT_CLOSED, while_connected
 
 router = APIRouter(prefix="/v1", tags=["openai-compatible"], route_class=OpenAIRoute)
-
-_MAX_TEXTS = 2048  # OpenAI's limit
-_CLIENT_CLOSED = 499
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
-
-
-class EncodingFormat(StrEnum):
-    """`base64` is what OpenAI's client asks for unless told otherwise: little-endian 32-bit floats."""
-
-    FLOAT = "float"
-    BASE64 = "base64"
-
-
-class EmbeddingRequest(WriteSchema):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"model": "local", "input": ["A conversation.", "An exchange of words."]}},
-    )
-
-    model: str = Field(
-        min_length=1,
-        max_length=200,
-        description="The configured one, as `<provider>:<model>`, or either part. `GET /v1/providers` names it.",
-    )
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=_MAX_TEXTS)] = Field(
-        description="Texts. What goes beyond the model's tokens of a text is not read. Arrays of tokens are refused."
-    )
-    encoding_format: EncodingFormat = EncodingFormat.FLOAT
-    dimensions: int | None = Field(default=None, ge=1, description="The configured number of them, or nothing.")
-
-
-class EmbeddingItem(BaseModel):
-    object: Literal["embedding"]
-    index: int
-    embedding: list[float] | str
-
-
-class EmbeddingUsage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingAnswer(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "object": "list",
-                "data": [{"object": "embedding", "index": 0, "embedding": [0.0213, -0.0471]}],
-                "model": "local:all-MiniLM-L6-v2",
-                "usage": {"prompt_tokens": 6, "total_tokens": 6},
-            }
-        }
-    )
-
-    object: Literal["list"]
-    data: list[EmbeddingItem]
-    model: str
-    usage: EmbeddingUsage
 
 
 @router.post(
@@ -99,8 +38,11 @@ async def create_embeddings(
     try:
         embeddings = await while_connected(embedder.embed(texts), request.receive)
     except ClientDisconnect:
-        return Response(status_code=_CLIENT_CLOSED)
-    return Response(_encoded(embeddings, embedder.name, wanted.encoding_format), media_type="application/json")
+        return Response(status_code=CLIENT_CLOSED)
+    return Response(
+        _encoded(embeddings, embedder.name, wanted.encoding_format or EncodingFormat.FLOAT),
+        media_type="application/json",
+    )
 
 
 def _check(wanted: EmbeddingRequest, embedder: Embedder) -> None:

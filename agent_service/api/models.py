@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Path
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
-from agent_service.api.openai_shape import OpenAIRoute, openai_errors
-from agent_service.api.state import State
+from agent_service.api.state import AgentState, State
 from shared.contracts.chat import Provider
+from shared.openai.errors import InvalidParameter, OpenAIRoute, UnknownModel, openai_errors
+from shared.openai.models import OpenAIModel, OpenAIModelList
 
 router = APIRouter(prefix="/v1", tags=["openai-compatible"], route_class=OpenAIRoute)
 
@@ -18,43 +18,39 @@ _NO_DATE = 0
 """`created` is required by clients, and no provider tells it for a default."""
 
 
-class OpenAIModel(BaseModel):
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class OpenAIModelList(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "object": "list",
-                "data": [
-                    {"id": "local:smollm2-135m-instruct", "object": "model", "created": 0, "owned_by": "local"},
-                    {"id": "local:all-MiniLM-L6-v2", "object": "model", "created": 0, "owned_by": "local"},
-                ],
-            }
-        }
-    )
-
-    object: Literal["list"]
-    data: list[OpenAIModel]
-
-
 @router.get(
     "/models",
     operation_id="list_models",
     summary="List the models",
+    response_model_exclude_none=True,
     responses=openai_errors(*AUTH_PROBLEMS),
 )
 async def list_models(state: State, caller: AuthenticatedCaller) -> OpenAIModelList:
     """The default model of each configured provider, and the embedding model, as `<provider>:<name>`."""
+    return OpenAIModelList(object="list", data=_models(state))
+
+
+@router.get(
+    "/models/{model_id:path}",
+    operation_id="get_model",
+    summary="Read a model",
+    response_model_exclude_none=True,
+    responses=openai_errors(InvalidParameter, UnknownModel, *AUTH_PROBLEMS),
+)
+async def get_model(
+    model_id: Annotated[str, Path(description="Its id in the list, or a provider for its default model.")],
+    state: State,
+    caller: AuthenticatedCaller,
+) -> OpenAIModel:
+    """One model of the list. Providers have others, which a completion may name."""
+    for model in _models(state):
+        # The default model stands before the embedding model of the same provider.
+        if model_id in (model.id, model.owned_by):
+            return model
+    raise UnknownModel("There is no such model. `GET /v1/models` lists them.")
+
+
+def _models(state: AgentState) -> list[OpenAIModel]:
     names = [f"{kind.value}:{state.defaults.models[kind]}" for kind in Provider if kind in state.configured]
     names.append(state.embedder.name)
-    return OpenAIModelList(
-        object="list",
-        data=[
-            OpenAIModel(id=name, object="model", created=_NO_DATE, owned_by=name.partition(":")[0]) for name in names
-        ],
-    )
+    return [OpenAIModel(id=name, object="model", created=_NO_DATE, owned_by=name.partition(":")[0]) for name in names]

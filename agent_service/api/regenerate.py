@@ -6,17 +6,16 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
-from agent_service.api.event_stream import while_connected
 from agent_service.api.state import State
 from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
 from agent_service.domain.index_problems import EmbeddingModelChanged, IndexUnavailable
 from shared.contracts.knowledge import RegenerationStep
 from shared.problems import Forbidden
+from shared.web.event_stream import CLIENT_CLOSED, while_connected
 from shared.web.responses import problems
 
 router = APIRouter(prefix="/v1/embeddings", tags=["collections"])
 
-_CLIENT_CLOSED = 499
 _EXAMPLE = {"done": 640, "total": 5183, "embedding_model": "openai:text-embedding-3-small:1536"}
 
 
@@ -43,4 +42,4 @@ async def regenerate_embeddings(
     try:
         return await while_connected(state.regeneration.step(), request.receive)
     except ClientDisconnect:
-        return Response(status_code=_CLIENT_CLOSED)
+        return Response(status_code=CLIENT_CLOSED)

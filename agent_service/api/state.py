@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,11 +12,14 @@ from prometheus_client import CollectorRegistry
 from agent_service.application.collections import Collections
 from agent_service.application.index_document import DocumentIndexer
 from agent_service.application.regenerate import Regeneration
+from agent_service.application.run_tools import ToolRunner
 from agent_service.application.run_turn import ModelDefaults, TurnRunner
+from agent_service.application.tool_catalog import ToolCatalog
 from agent_service.ports.embedder import Embedder
 from agent_service.ports.key_introspection import KeyIntrospector
 from agent_service.ports.passages import PassageSearch
 from shared.contracts.chat import Provider
+from shared.openai.response import BegunTurns
 from shared.security import TokenSigner
 
 Probe = Callable[[], Awaitable[None]]
@@ -25,6 +28,8 @@ Probe = Callable[[], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class AgentState:
     turns: TurnRunner
+    catalog: ToolCatalog
+    tool_runner: ToolRunner
     embedder: Embedder
     documents: DocumentIndexer
     searches: PassageSearch
@@ -38,6 +43,7 @@ class AgentState:
     required_probes: Mapping[str, Probe]
     optional_probes: Mapping[str, Probe]
     registry: CollectorRegistry
+    begun: BegunTurns = field(default_factory=BegunTurns)
 
 
 async def _state(request: Request) -> AgentState:

@@ -1,4 +1,4 @@
-"""Finds passages for a turn, puts them into its prompt as data, and says afterwards which the answer stands on."""
+"""Finds passages for a turn, and puts them into its prompt as data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import assert_never
 from uuid import UUID
 
 from agent_service.application.metrics import TurnMetrics
-from agent_service.domain.citations import cite
 from agent_service.domain.turn import ModelCall, Quotation
 from agent_service.ports.passages import PassageSearch
-from agent_service.prompts.fence import AnswerCleaner, new_code
+from agent_service.prompts.fence import new_code
 from agent_service.prompts.grounding import PromptStyle, grounded, quoted, room_for
 from shared.contracts.chat import QUOTATION_MARK, ChatRequest, ChatRole, Provider
-from shared.contracts.knowledge import CitationData, SearchRequest
+from shared.contracts.knowledge import SearchRequest
 from shared.logging import get_logger
 from shared.problems import Problem
 
@@ -38,22 +37,6 @@ class Grounding:
     question: str
     quotations: tuple[Quotation, ...]
     code: str
-
-    def answer(self) -> GroundedAnswer:
-        return GroundedAnswer(self)
-
-
-class GroundedAnswer(AnswerCleaner):
-    """The answer as it is being said."""
-
-    def __init__(self, grounding: Grounding) -> None:
-        super().__init__(grounding.code)
-        self._grounding = grounding
-
-    async def citations(self) -> list[CitationData]:
-        """The passages that what was said stands on. In a thread: a long answer takes a tenth of a second."""
-        grounding = self._grounding
-        return await asyncio.to_thread(cite, "".join(self.said), grounding.question, grounding.quotations)
 
 
 class TurnGrounder:
@@ -90,10 +73,10 @@ class TurnGrounder:
             self._metrics.retrieval_failed(problem.code)
             raise
         seconds = loop.time() - started
-        style = _style_for(call.provider)
+        style = style_for(call.provider)
         room = room_for(style, call, characters=self._passage_characters, tokens=self._local_tokens)
         quotations = quoted(passages, question, room)
-        code = self._make_code(_texts(call, quotations))
+        code = self._make_code(texts_of(call, quotations))
         self._metrics.retrieved(seconds)
         log.info(
             "turn.grounded",
@@ -119,13 +102,14 @@ def question_of(request: ChatRequest) -> str | None:
     return question[:_MAX_QUERY]
 
 
-def _texts(call: ModelCall, quotations: Sequence[Quotation]) -> list[str]:
+def texts_of(call: ModelCall, quotations: Sequence[Quotation] = ()) -> list[str]:
     """Everything in the prompt that others wrote."""
-    about = [f"{item.passage.document_name}\n{item.passage.heading or ''}" for item in quotations]
-    return [*(item.text for item in quotations), *about, *(line.content for line in call.lines)]
+    passages = [item.passage for item in quotations] + [passage for line in call.lines for passage in line.passages]
+    about = [f"{passage.document_name}\n{passage.heading or ''}" for passage in passages]
+    return [*(passage.text for passage in passages), *about, *(line.content for line in call.lines)]
 
 
-def _style_for(provider: Provider) -> PromptStyle:
+def style_for(provider: Provider) -> PromptStyle:
     match provider:
         case Provider.LOCAL:
             return PromptStyle.BRIEF

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from agent_service.ports.tools import ToolSpec
 from shared.contracts.chat import Provider, Usage
+from shared.contracts.tools import ToolOutcome
 from shared.telemetry import counter, histogram
 
 
@@ -26,9 +28,12 @@ class TurnMetrics:
         self._duration.labels(provider.value).observe(seconds)
         if first_token is not None:
             self._first_token.labels(provider.value).observe(first_token)
-        if usage is not None:
-            self._tokens.labels(provider.value, "prompt").inc(usage.prompt_tokens)
-            self._tokens.labels(provider.value, "completion").inc(usage.completion_tokens)
+        self._count_tokens(provider, usage)
+
+    def paused(self, provider: Provider, usage: Usage | None) -> None:
+        """The turn waits for decisions or results. How long it took says nothing about the model."""
+        self._turns.labels(provider.value, "paused").inc()
+        self._count_tokens(provider, usage)
 
     def failed(self, provider: Provider) -> None:
         self._turns.labels(provider.value, "failed").inc()
@@ -47,3 +52,30 @@ class TurnMetrics:
 
     def retrieval_failed(self, code: str) -> None:
         self._retrieval_errors.labels(code).inc()
+
+    def _count_tokens(self, provider: Provider, usage: Usage | None) -> None:
+        if usage is not None:
+            self._tokens.labels(provider.value, "prompt").inc(usage.prompt_tokens)
+            self._tokens.labels(provider.value, "completion").inc(usage.completion_tokens)
+
+
+class ToolMetrics:
+    """Labels are names of the catalog, never what a model wrote."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = counter(
+            registry, "agent_tool_calls", "Calls of tools by how they ended", "tool", "source", "outcome"
+        )
+        self._seconds = histogram(
+            registry, "agent_tool_seconds", "How long calls took, with all attempts", "tool", "source"
+        )
+        self._left_alone = counter(
+            registry, "agent_tools_left_alone", "Calls that heeded no cancellation", "tool", "source"
+        )
+
+    def ran(self, spec: ToolSpec, outcome: ToolOutcome, seconds: float) -> None:
+        self._calls.labels(spec.name, spec.source, outcome.value).inc()
+        self._seconds.labels(spec.name, spec.source).observe(seconds)
+
+    def left_alone(self, spec: ToolSpec) -> None:
+        self._left_alone.labels(spec.name, spec.source).inc()

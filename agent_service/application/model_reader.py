@@ -8,14 +8,15 @@ from contextlib import aclosing
 from typing import Any, assert_never
 
 from agent_service.domain.problems import ModelProblem
-from agent_service.domain.turn import Finished, ModelEvent, TextPiece, UsageReport
+from agent_service.domain.turn import CallWanted, Finished, ModelEvent, TextPiece, UsageReport
 from shared.contracts.chat import FinishReason, Usage
 
 
 class WakeUp:
-    """What the turn sleeps on. One sleeper; a wake-up while nobody sleeps is not kept."""
+    """What the turn sleeps on. One sleeper; a wake-up while nobody sleeps is not kept, an interruption is."""
 
     def __init__(self) -> None:
+        self.interrupted = False
         self._loop = asyncio.get_running_loop()
         self._sleeper: asyncio.Future[None] | None = None
         self._for_text = False
@@ -42,6 +43,10 @@ class WakeUp:
             if not task.cancelled():
                 task.exception()  # seen, or asyncio would report it as lost
 
+    def interrupt(self) -> None:
+        self.interrupted = True
+        self.wake()
+
     def text_came(self) -> None:
         if self._for_text:
             self.wake()
@@ -64,6 +69,7 @@ class ModelReader:
 
     def __init__(self, events: AsyncGenerator[ModelEvent], wake_up: WakeUp) -> None:
         self.usage: Usage | None = None
+        self.calls: list[CallWanted] = []
         self.finish: FinishReason | None = None
         self.error: ModelProblem | None = None
         self.over = False
@@ -108,8 +114,11 @@ class ModelReader:
         self.has_spoken = True
         match event:
             case TextPiece(text=text):
-                self._text.append(text)
-                self._wake_up.text_came()
+                if text:  # an empty one says no more than that the model is at work
+                    self._text.append(text)
+                    self._wake_up.text_came()
+            case CallWanted():
+                self.calls.append(event)
             case UsageReport(usage=usage):
                 self.usage = usage
             case Finished(reason=reason):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 REPLACEMENT = "\ufffd"
 
 
@@ -32,6 +34,15 @@ class TextCleaner:
         """What was held back, now that nothing follows."""
         held, self._held = self._held, ""
         return REPLACEMENT if held else ""
+
+
+_LINE_ENDS = re.compile(r"\r\n?")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def plain_text(text: str) -> str:
+    """A whole text that can be stored, sent, and shown: no control characters but tabs and ends of lines."""
+    return _CONTROLS.sub(REPLACEMENT, _LINE_ENDS.sub("\n", _clean(text)))
 
 
 def _clean(text: str) -> str:

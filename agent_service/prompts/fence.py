@@ -25,7 +25,7 @@ CODE_LENGTH = 8
 
 # Consonants only: a code is never a word, nor a number that an answer may well contain.
 _LETTERS = "bcdfghjkmnpqrtvwxz"
-_MOST_NAME_CHARACTERS = 120
+MOST_NAME_CHARACTERS = 120
 _BRIEF_NAME_CHARACTERS = 24
 _MOST_MARK_CHARACTERS = 600
 
@@ -81,6 +81,11 @@ def disarmed(text: str) -> str:
     return broken_up(_ANGLES.sub(_bent, text))
 
 
+def one_line(text: str, most: int = MOST_NAME_CHARACTERS) -> str:
+    """What others named something, disarmed, in one line of so many characters at most."""
+    return " ".join(disarmed(text).split())[:most]
+
+
 def _bent(angle: re.Match[str]) -> str:
     near = unicodedata.normalize("NFKD", angle.string[angle.end() : angle.end() + _NEAR]).casefold()
     letters = "".join(filter(str.isalpha, near.translate(_LOOKALIKES)))
@@ -88,8 +93,7 @@ def _bent(angle: re.Match[str]) -> str:
 
 
 def _attribute(value: str) -> str:
-    line = " ".join(disarmed(value).split()).replace('"', "'").replace("<", "(").replace(">", ")")
-    return line[:_MOST_NAME_CHARACTERS]
+    return one_line(value.replace('"', "'")).replace("<", "(").replace(">", ")")
 
 
 class AnswerCleaner(TextCleaner):
@@ -105,9 +109,6 @@ class AnswerCleaner(TextCleaner):
         self.said: list[str] = []
         self._code = code
         self._starts = (f"<{WORD}-{code}", f"</{WORD}-{code}")
-        self._mark = re.compile(
-            rf"</?{WORD}-{code}[^>\n]{{0,{_MOST_MARK_CHARACTERS}}}>|(?:</?{WORD}-)?{code}", re.IGNORECASE
-        )
         self._waiting = ""
         self._last = ""
 
@@ -136,7 +137,8 @@ class AnswerCleaner(TextCleaner):
         return len(text)
 
     def _spoken(self, text: str) -> str:
-        text = self._mark.sub("", text)
+        if self._code in text.casefold():
+            text = self._without_marks(text)
         if self._last == "!" and text.startswith("["):
             text = f" {text}"
         text = text.replace("![", "! [")
@@ -144,3 +146,8 @@ class AnswerCleaner(TextCleaner):
             self._last = text[-1]
             self.said.append(text)
         return text
+
+    def _without_marks(self, text: str) -> str:
+        # Made here, because most answers repeat nothing: an expression for a code of its own costs half a millisecond.
+        mark = rf"</?{WORD}-{self._code}[^>\n]{{0,{_MOST_MARK_CHARACTERS}}}>|(?:</?{WORD}-)?{self._code}"
+        return re.sub(mark, "", text, flags=re.IGNORECASE)

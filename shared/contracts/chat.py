@@ -1,8 +1,11 @@
 """`POST /v1/chat`: one turn of a conversation, handed to the agent with all that it needs.
 
-The agent keeps no conversations. It answers with server-sent events, each named by its `type`:
-any number of `delta`, at most one `citations`, at most one `usage`, then exactly one of `done` or `error`. With
-`Accept: application/json` it answers once, with a `ChatAnswer`.
+The agent keeps no conversations. It answers with server-sent events, each named by its `type`: any number of `delta`,
+`tool_call`, `approval_required` and `tool_result`, at most one `citations`, at most one `usage`, then exactly one of
+`done`, `paused` or `error`. With `Accept: application/json` it answers once, with a `ChatAnswer`.
+
+A turn that ends `paused` goes on by the same call with the text and the calls of the assistant, and what is known of
+their results, at the end of `messages`, and `decisions` on the others.
 """
 
 from __future__ import annotations
@@ -14,7 +17,21 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.knowledge import CitationData, RetrievalOptions
+from shared.contracts.knowledge import CitationData, Passage, RetrievalOptions
+from shared.contracts.tools import (
+    MAX_CALLS,
+    MAX_TOOLS,
+    ApprovalMode,
+    ApprovalRequiredEvent,
+    CallId,
+    FunctionSpec,
+    PausedEvent,
+    ToolCall,
+    ToolCallEvent,
+    ToolDecision,
+    ToolPattern,
+    ToolResultEvent,
+)
 from shared.problems import ProblemDocument
 from shared.schema import WriteSchema
 
@@ -34,14 +51,24 @@ class ChatRole(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
     SYSTEM = "system"
+    TOOL = "tool"
 
 
 class FinishReason(StrEnum):
-    """Why the model stopped: at its own end, at `max_tokens`, or at the provider's content filter."""
+    """Why the model stopped: at its own end, at `max_tokens`, at the provider's content filter, or to call tools."""
 
     STOP = "stop"
     LENGTH = "length"
     CONTENT_FILTER = "content_filter"
+    TOOL_CALLS = "tool_calls"
+
+
+class ToolChoice(StrEnum):
+    """Whether the model may, must, or must not call a tool."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    NONE = "none"
 
 
 class ModelChoice(WriteSchema):
@@ -90,18 +117,34 @@ class ChatMessage(WriteSchema):
         max_length=MAX_IMAGES,
         description="Shown with a message of the user, in this order.",
     )
+    tool_calls: list[ToolCall] | None = Field(
+        default=None, min_length=1, max_length=MAX_CALLS, description="What the assistant asked for after these words."
+    )
+    tool_call_id: CallId | None = Field(default=None, description="Which call a message of a tool answers.")
+    passages: list[Passage] | None = Field(
+        default=None, max_length=50, description="What a tool's answer quoted, as its result named it."
+    )
 
     @model_validator(mode="after")
-    def _only_people_show_images(self) -> Self:
+    def _each_role_has_its_own(self) -> Self:
         if self.images and self.role is not ChatRole.USER:
             raise PydanticCustomError("images_role", "Only messages of the user may have images")
+        if self.tool_calls and self.role is not ChatRole.ASSISTANT:
+            raise PydanticCustomError("tool_calls_role", "Only messages of the assistant may have tool calls")
+        if (self.tool_call_id is not None) != (self.role is ChatRole.TOOL):
+            raise PydanticCustomError("tool_call_id_role", "Messages of a tool, and no others, have a tool_call_id")
+        if self.passages and self.role is not ChatRole.TOOL:
+            raise PydanticCustomError("passages_role", "Only messages of a tool may have passages")
         return self
 
 
 class ChatUser(WriteSchema):
-    """On whose behalf the turn runs."""
+    """On whose behalf the turn runs. With an API key it is the key's owner, whoever is named here."""
 
     id: UUID
+    session_id: UUID | None = Field(
+        default=None, description="Where it is asked: tools find only what everybody there may see."
+    )
 
 
 class ChatRequest(WriteSchema):
@@ -125,7 +168,37 @@ class ChatRequest(WriteSchema):
         default_factory=list, max_length=20, description="Passages of these are shown to the model, as data."
     )
     retrieval: RetrievalOptions = Field(default_factory=RetrievalOptions)
+    ground: bool = Field(
+        default=True,
+        strict=True,
+        description="Whether passages are found before the model is asked. Without, `search_knowledge` finds them.",
+    )
+    tools: list[ToolPattern] = Field(
+        default_factory=list,
+        max_length=MAX_TOOLS,
+        description="What the model may call, as `GET /v1/tools` names it. What nobody offers now is left out.",
+    )
+    functions: list[FunctionSpec] = Field(
+        default_factory=list, max_length=MAX_TOOLS, description="Tools of your own: a call ends the turn `paused`."
+    )
+    tool_choice: ToolChoice = Field(default_factory=lambda: ToolChoice.AUTO, description="Of the first answer.")
+    approval_mode: ApprovalMode = Field(
+        default=ApprovalMode.RISKY, description="Which calls wait for a decision: none, risky ones, or every one."
+    )
+    decisions: list[ToolDecision] = Field(
+        default_factory=list, max_length=MAX_CALLS, description="On calls of the last message of the assistant."
+    )
+    spent_tokens: int = Field(
+        default=0, ge=0, strict=True, description="What earlier calls of this run took: the limit is of the run."
+    )
     user: ChatUser | None = None
+
+    @model_validator(mode="after")
+    def _decides_each_call_once(self) -> Self:
+        decided = [decision.call_id for decision in self.decisions]
+        if len(set(decided)) < len(decided):
+            raise PydanticCustomError("decided_twice", "Decide on each call once")
+        return self
 
     @model_validator(mode="after")
     def _images_have_room(self) -> Self:
@@ -181,14 +254,33 @@ class ErrorEvent(BaseModel):
     retry_after: int | None = Field(default=None, description="Seconds to wait before the turn is tried again.")
 
 
-ChatEvent = Annotated[DeltaEvent | CitationsEvent | UsageEvent | DoneEvent | ErrorEvent, Field(discriminator="type")]
+ChatEvent = Annotated[
+    DeltaEvent
+    | CitationsEvent
+    | ToolCallEvent
+    | ApprovalRequiredEvent
+    | ToolResultEvent
+    | UsageEvent
+    | DoneEvent
+    | PausedEvent
+    | ErrorEvent,
+    Field(discriminator="type"),
+]
+LAST_EVENTS = (DoneEvent, PausedEvent, ErrorEvent)
+"""Exactly one of these ends a turn."""
 
 
 class ChatAnswer(BaseModel):
-    """The whole turn at once, for callers that asked for JSON."""
+    """The whole turn at once, for callers that asked for JSON.
+
+    With `finish_reason` `tool_calls` it is paused: `awaiting` are the calls that have no result yet.
+    """
 
     text: str
     citations: list[CitationData]
+    tool_calls: list[ToolCallEvent]
+    tool_results: list[ToolResultEvent]
+    awaiting: list[str]
     finish_reason: FinishReason
     usage: Usage | None
     provider: Provider

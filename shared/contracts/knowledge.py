@@ -18,6 +18,8 @@ from shared.schema import WriteSchema
 MAX_TOP_K = 200
 MAX_EXCLUDED = 1_000
 """Documents that a search can be told to leave out. They wait to be removed for seconds: hardly ever are there more."""
+MAX_COLLECTIONS = 20
+"""That one search goes through."""
 MAX_VERSION = 2**53 - 1
 """What any JSON reader keeps exact."""
 
@@ -117,7 +119,7 @@ class SearchRequest(RetrievalOptions):
         },
     )
 
-    collections: list[UUID] = Field(min_length=1, max_length=20)
+    collections: list[UUID] = Field(min_length=1, max_length=MAX_COLLECTIONS)
     query: str = Field(min_length=1, max_length=10_000)
 
 

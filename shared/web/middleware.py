@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.logging import get_logger, request_id_var
 from shared.problems import MalformedRequest, PayloadTooLarge, Problem
 from shared.telemetry import HttpMetrics
-from shared.web.responses import problem_response
+from shared.web.responses import ProblemShape, as_document
 
 log = get_logger("http")
 
@@ -49,12 +49,19 @@ class RequestMiddleware:
     """Wraps every HTTP request. Sockets and lifespan pass through untouched."""
 
     def __init__(
-        self, app: ASGIApp, *, max_body_bytes: int, metrics: HttpMetrics, large_bodies: Sequence[LargeBody] = ()
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        metrics: HttpMetrics,
+        large_bodies: Sequence[LargeBody] = (),
+        shape: ProblemShape = as_document,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._large_bodies = large_bodies
         self._metrics = metrics
+        self._shape = shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,13 +98,13 @@ class RequestMiddleware:
         try:
             refusal = _refusal(scope, length, limit)
             if refusal is not None:
-                await problem_response(refusal, request_id)(scope, receive, send_with_id)
+                await self._shape(refusal, scope["path"])(scope, receive, send_with_id)
             else:
                 await self._app(scope, limited_receive, send_with_id)
         except _BodyTooLarge:
             if responded:
                 raise
-            await problem_response(_too_large(limit), request_id)(scope, receive, send_with_id)
+            await self._shape(_too_large(limit), scope["path"])(scope, receive, send_with_id)
         finally:
             self._account(scope, status, time.perf_counter() - started)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -36,6 +37,14 @@ class _HttpProblem(Problem):
         self.status = status  # type: ignore[misc]  # one class for the few that the framework raises
         self.code = _HTTP_CODES.get(status, f"http-{status}")  # type: ignore[misc]
         self.title = detail  # type: ignore[misc]
+
+
+ProblemShape = Callable[[Problem, str], Response]
+"""Makes the answer to a request of this path. Some doors have a shape of errors that is not ours."""
+
+
+def as_document(problem: Problem, path: str) -> Response:
+    return problem_response(problem, request_id_var.get())
 
 
 def problem_response(problem: Problem, request_id: str | None) -> Response:
@@ -106,42 +115,44 @@ def _methods_of(request: Request) -> list[str]:
     return sorted(found)
 
 
-async def _on_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return problem_response(error, request_id_var.get())
-
-
-async def _on_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    errors = field_errors(error)
-    if any(item.type == "json_invalid" for item in errors):
-        return problem_response(MalformedRequest("The body is not valid JSON."), request_id_var.get())
-    return problem_response(ValidationFailed(errors=errors), request_id_var.get())
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _of_http(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 400:
-        return problem_response(MalformedRequest(), request_id_var.get())
+        return MalformedRequest()
     if error.status_code == PayloadTooLarge.status:
-        return problem_response(PayloadTooLarge(str(error.detail)), request_id_var.get())
+        return PayloadTooLarge(str(error.detail))
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods_of(request))
-    problem = _HttpProblem(error.status_code, str(error.detail), headers)
-    return problem_response(problem, request_id_var.get())
+    return _HttpProblem(error.status_code, str(error.detail), headers)
 
 
-async def _on_unexpected(request: Request, error: Exception) -> Response:
-    # Starlette re-raises after this answer, so the server logs the trace; the caller only sees the id.
-    log.error("http.unexpected", error=type(error).__name__)
-    # It is sent from outside our middleware, which adds the id to every other answer.
-    request_id = request_id_var.get()
-    return problem_response(Problem(headers={"X-Request-ID": request_id or ""}), request_id)
+def _of_validation(error: RequestValidationError) -> Problem:
+    errors = field_errors(error)
+    if any(item.type == "json_invalid" for item in errors):
+        return MalformedRequest("The body is not valid JSON.")
+    return ValidationFailed(errors=errors)
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_unexpected)
+def install_problem_handlers(app: FastAPI, shape: ProblemShape = as_document) -> None:
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return shape(error, request.url.path)
+
+    async def on_validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return shape(_of_validation(error), request.url.path)
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return shape(_of_http(request, error), request.url.path)
+
+    async def on_unexpected(request: Request, error: Exception) -> Response:
+        # Starlette re-raises after this answer, so the server logs the trace; the caller only sees the id.
+        log.error("http.unexpected", error=type(error).__name__)
+        # It is sent from outside our middleware, which adds the id to every other answer.
+        return shape(Problem(headers={"X-Request-ID": request_id_var.get() or ""}), request.url.path)
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_unexpected)

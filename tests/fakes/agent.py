@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Any
 
 import httpx
 
@@ -20,12 +23,35 @@ from shared.contracts.chat import (
     UsageEvent,
 )
 from shared.contracts.knowledge import CitationData
+from shared.contracts.tools import ToolList, ToolRisk, ToolSpecRead
+from shared.openai.embeddings import EmbeddingRequest, EncodingFormat
+from shared.openai.models import OpenAIModel, OpenAIModelList
 from shared.problems import ProblemDocument
 from tests.fakes.collections import ScriptedCollections
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=5, total_tokens=12)
 DONE = DoneEvent(
     finish_reason=FinishReason.STOP, provider=Provider.LOCAL, model="scripted", latency_ms=21, time_to_first_token_ms=3
+)
+
+_PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "maxLength": 500}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+CALCULATOR = ToolSpecRead(
+    name="calculator",
+    title="Calculator",
+    description="Works out an arithmetic expression.",
+    source="builtin",
+    risk=ToolRisk.SAFE,
+    repeatable=True,
+    parameters=_PARAMETERS,
+    timeout_seconds=5,
+)
+FETCH_URL = CALCULATOR.model_copy(
+    update={"name": "fetch_url", "title": "Fetch a page", "description": "Reads a page.", "risk": ToolRisk.RISKY}
 )
 
 Script = Callable[[ChatRequest], AsyncGenerator[ChatEvent, None]]
@@ -127,13 +153,31 @@ class ScriptedAgent(httpx.AsyncBaseTransport):
         self.refusals: list[httpx.Response | httpx.TransportError] = []
         self.abandoned = 0
         self.collections = ScriptedCollections()
+        self.tools = ToolList(items=[CALCULATOR, FETCH_URL], sources=[])
+        self.tools_answer: httpx.Response | None = None
+        """What `GET /v1/tools` is answered with, where it is not the list."""
+        self.models = ["local:scripted", "openai:gpt-4o-mini"]
+        self.embeddings: list[EmbeddingRequest] = []
+        self.embeddings_answer: httpx.Response | None = None
+        """What `POST /v1/embeddings` is answered with, where it is not a vector for each text."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/health/live":
-            return httpx.Response(200, json={"status": "ok"})
-        if request.url.path.startswith("/v1/collections"):
-            return await self.collections.handle(request)
         body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]  # always async here
+        match request.url.path:
+            case "/health/live":
+                return httpx.Response(200, json={"status": "ok"})
+            case "/v1/tools":
+                return self.tools_answer or httpx.Response(200, content=self.tools.model_dump_json())
+            case "/v1/models":
+                return _model_list(self.models)
+            case "/v1/embeddings":
+                self.embeddings.append(EmbeddingRequest.model_validate_json(body))
+                return self.embeddings_answer or _vectors(self.embeddings[-1])
+            case path if path.startswith("/v1/collections"):
+                return await self.collections.handle(request)
+        return await self._chat(request, body)
+
+    async def _chat(self, request: httpx.Request, body: bytes) -> httpx.Response:
         self.requests.append(ChatRequest.model_validate_json(body))
         self.headers.append(request.headers)
         if self.refusals:
@@ -144,6 +188,21 @@ class ScriptedAgent(httpx.AsyncBaseTransport):
         script = self.next_scripts.pop(0) if self.next_scripts else self.script
         stream = _Frames(script(self.requests[-1]), self)
         return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=stream)
+
+
+def _model_list(names: Sequence[str]) -> httpx.Response:
+    data = [OpenAIModel(id=name, object="model", created=0, owned_by=name.partition(":")[0]) for name in names]
+    return httpx.Response(200, content=OpenAIModelList(object="list", data=data).model_dump_json())
+
+
+def _vectors(wanted: EmbeddingRequest) -> httpx.Response:
+    texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
+    floats = [1.0, 0.5]
+    is_packed = wanted.encoding_format is EncodingFormat.BASE64
+    vector = base64.b64encode(struct.pack("<2f", *floats)).decode() if is_packed else floats
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, _ in enumerate(texts)]
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    return httpx.Response(200, json={"object": "list", "data": data, "model": wanted.model, "usage": usage})
 
 
 class _Frames(httpx.AsyncByteStream):

@@ -83,7 +83,7 @@ class StreamsInMemory:
             self._next_id += 1
             self._added.notify_all()
 
-    async def follow(self, run_id: UUID, after: int) -> AsyncGenerator[list[RunEvent], None]:
+    async def follow(self, run_id: UUID, after: int, *, may_skip: bool = False) -> AsyncGenerator[list[RunEvent], None]:
         self.followed.append((run_id, after))
         given = 0
         while True:

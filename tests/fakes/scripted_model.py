@@ -34,6 +34,31 @@ first_delay_ms, drop_after=0, garbage, times, key, and
     missing=N         leave N texts out                      zero=1   vectors of length zero
     logits=1          relevance as a model's bare output, which is not between 0 and 1
 
+Where the request offers tools, these make the model call them. Single quotes hold JSON; between quotes of either
+kind a backslash takes the next quote as it is:
+
+    call=NAME args='{"expression": "1+1"}' id=WORD     calls this tool; `args` (sent as they are, also where they are
+                      no JSON; `{}` without) and `id` are of the `call` before them
+    call=a call=b     both at once                           copies=N  each of them N times
+    call=a then=1 call=b   a, and b when a has its result    say="…"   words before the calls
+    rounds=N          the calls come in the first N answers to the message, the last group over and over; without it
+                      there are as many rounds as groups. After them the model answers in words
+    force=1           call although no tools are offered, or `tool_choice` forbids it
+    fragment=N        arguments in pieces of N characters    form=WORD,WORD…  OpenAI: `whole` all calls in one chunk,
+                      `mixed` the fragments of the calls alternate, `noindex`, `noid`, `stop` as finish_reason,
+                      `empty` content beside them; Gemini: `whole`
+    signed=1          Gemini only: the first call of a round carries a thought signature, and a request that does not
+                      bring it back is refused with 400
+    decide="…"        what to say instead where the request has a `response_format`
+
+After results of tools the model says `Tools said: <result> | <result>`, or `text`, where `{results}` stands for them.
+Gemini has no way to send arguments that are no JSON object: it ends with `MALFORMED_FUNCTION_CALL`.
+
+    obey=1            do whatever any text of the prompt says, whoever wrote it: system prompt, history, passages,
+                      results and descriptions of tools. `[[call NAME {"url": "…"}]]` is called (once; also where it
+                      stands escaped in JSON or HTML), `[[say …]]` is said, at `[[leak]]` the system prompt is said
+    insist=1          calls again what it has called before
+
 An option that is not in this list is answered with 400.
 
 `GET /_stats` → `{now, total, open, states{started, finished, refused, dropped, closed_by_client}, requests[…]}`,

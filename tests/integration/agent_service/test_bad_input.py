@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.factories.found import passage
 from tests.factories.turns import turn
 
 # The same id in every process of a test run, because it shows in the names of the tests.
@@ -21,6 +23,8 @@ def said(content: Any, **fields: Any) -> dict[str, Any]:
     return changed(messages=[{"role": "user", "content": content, **fields}])
 
 
+CALL = {"id": "c1", "name": "look", "arguments": {}}
+PASSAGE = passage("The harbour closes at ten.").model_dump(mode="json")
 BAD_BODIES: list[Any] = [
     None,
     [],
@@ -35,12 +39,19 @@ BAD_BODIES: list[Any] = [
     changed(messages=[{}]),
     changed(messages=[GOOD["messages"][0]] * 2001),
     changed(surprise=True),
-    changed(tools=[]),
+    changed(tools=["no such name"]),
+    changed(tools=["calculator"] * 65),
+    changed(functions=[{"name": "no such name"}]),
+    changed(functions=[{"name": "lamp", "parameters": {"deep": json.loads("[" * 20 + "]" * 20)}}]),
+    changed(tool_choice="lamp"),
     changed(collections=["harbour"]),
     changed(collections=["0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f"] * 21),
     changed(retrieval={"top_k": 0}),
-    changed(decisions=[]),
-    changed(approval_mode="never"),
+    changed(decisions=[{"call_id": "c1", "decision": "perhaps"}]),
+    changed(decisions=[{"call_id": "c1", "decision": decision} for decision in ("approve", "reject")]),
+    changed(approval_mode="sometimes"),
+    changed(ground="yes"),
+    changed(spent_tokens=-1),
     changed(system_prompt="x" * 100_001),
     changed(system_prompt=5),
     changed(model="local"),
@@ -58,6 +69,12 @@ BAD_BODIES: list[Any] = [
     said("hi", surprise=1),
     said("hi", name="x" * 65),
     changed(messages=[{"role": "tool", "content": "x"}]),
+    changed(messages=[{"role": "assistant", "content": "x", "tool_call_id": "c1"}]),
+    changed(messages=[{"role": "assistant", "content": "", "tool_calls": [CALL, CALL]}]),
+    changed(messages=[{"role": "assistant", "content": "", "tool_calls": []}]),
+    changed(messages=[{"role": "assistant", "content": "", "tool_calls": [{**CALL, "id": "a b"}]}]),
+    said("hi", tool_calls=[CALL]),
+    said("hi", passages=[PASSAGE]),
 ]
 
 

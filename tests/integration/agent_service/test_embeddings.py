@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.problems import PROBLEM_JSON
 from tests.integration.agent_service.conftest import OpenAgent
 
 TEXTS = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose by a quarter point."]
@@ -88,6 +89,23 @@ async def test_errors_take_openais_shape(
     assert error["type"] == "invalid_request_error"
     if param is not None:
         assert error["param"] == param
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/chat/completions"])
+async def test_what_no_route_answers_takes_openais_shape_at_its_doors_alone(
+    agent: httpx.AsyncClient, path: str
+) -> None:
+    answer = await agent.delete(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"]["code"] == "method-not-allowed"
+    huge = await agent.post(path, content=b" ", headers={"Content-Length": "999999999"})
+    assert huge.json()["error"]["code"] == "payload-too-large"
+    assert (await agent.delete("/v1/embeddings/regenerate")).headers["content-type"] == PROBLEM_JSON
+
+
+async def test_nulls_are_as_good_as_nothing(agent: httpx.AsyncClient) -> None:
+    answer = await embed(agent, input=TEXTS[0], encoding_format=None, dimensions=None, user=None)
+    assert isinstance(answer["data"][0]["embedding"], list)
 
 
 @pytest.mark.parametrize("model", ["local", "all-MiniLM-L6-v2", "local:all-MiniLM-L6-v2"])

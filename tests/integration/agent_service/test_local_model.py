@@ -7,14 +7,29 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from agent_service.adapters.local_chat import LocalChat
 from agent_service.adapters.local_process import LocalModelProcess
 from agent_service.domain.problems import ModelUnavailable
-from shared.contracts.chat import ChatAnswer, DeltaEvent, Provider
+from agent_service.domain.turn import (
+    CallWanted,
+    Finished,
+    Line,
+    ModelCall,
+    ModelEvent,
+    OfferedTool,
+    TextPiece,
+    UsageReport,
+)
+from shared.contracts.chat import ChatAnswer, ChatRole, DeltaEvent, FinishReason, Provider
+from shared.contracts.tools import ToolCall
 from tests.factories.turns import events_in, text_of, turn
 from tests.integration.agent_service.conftest import OpenAgent
 
@@ -82,6 +97,42 @@ def test_dies_with_the_agent_even_by_sigkill() -> None:
         parent.kill()
     _, alive = psutil.wait_procs([child], timeout=5)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _words(events: Sequence[ModelEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextPiece))
+
+
+async def test_calls_a_tool_answers_from_it_and_greets_without() -> None:
+    process = LocalModelProcess(None)
+    chat = LocalChat(
+        process, httpx.AsyncClient(timeout=60), model="small", max_tokens=40, prompt_tokens=400, read_interval=0
+    )
+    parameters = {"properties": {"expression": {"type": "string", "maxLength": 500}}, "required": ["expression"]}
+    calculator = OfferedTool("calculator", "Works out an arithmetic expression.", parameters)
+    clock = OfferedTool("current_time", "Tells the current date, weekday and time.", {})
+
+    async def answer(*lines: Line) -> list[ModelEvent]:
+        call = ModelCall(Provider.LOCAL, "small", lines, temperature=0, tools=(calculator, clock))
+        async with aclosing(chat.stream(call)) as events:
+            return [event async for event in events]
+
+    question = Line(ChatRole.USER, "What is 17 * 23?")
+    usage, wanted, finished = await answer(question)
+    assert isinstance(usage, UsageReport)
+    assert wanted == CallWanted("", "calculator", '{"expression":"17 * 23"}')
+    assert finished == Finished(FinishReason.TOOL_CALLS)
+
+    made = ToolCall(id="1", name="calculator", arguments={"expression": "17 * 23"})
+    asked = Line(ChatRole.ASSISTANT, "", tool_calls=(made,))
+    said = await answer(question, asked, Line(ChatRole.TOOL, "17 * 23 = 391", tool_call_id="1"))
+    assert "391" in _words(said)
+    assert not any(isinstance(event, CallWanted) for event in said)
+
+    greeted = await answer(Line(ChatRole.USER, "Hello!"))
+    assert _words(greeted)
+    assert not any(isinstance(event, CallWanted) for event in greeted)
+    await chat.aclose()
 
 
 async def test_a_damaged_file_is_unavailable_not_a_crash(tmp_path: Path) -> None:

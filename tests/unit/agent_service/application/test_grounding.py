@@ -36,6 +36,7 @@ from shared.contracts.knowledge import RetrievalOptions, SearchMode
 from shared.problems import Problem
 from tests.factories.found import COLLECTION, passage
 from tests.fakes.passages import FakePassageSearch
+from tests.fakes.tools import turn_tools
 
 RUN = UUID("0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f")
 CODE = "kqzrwhbd"
@@ -80,6 +81,7 @@ class Turns:
             defaults=ModelDefaults(provider=Provider.OPENAI, models=dict.fromkeys(Provider, "m")),
             limits=self.limits,
             metrics=metrics,
+            tools=turn_tools(),
             grounder=grounder,
         )
 
@@ -285,6 +287,7 @@ async def test_an_agent_without_a_search_says_so() -> None:
         defaults=ModelDefaults(provider=Provider.OPENAI, models={Provider.OPENAI: "m"}),
         limits=TurnLimits(),
         metrics=TurnMetrics(CollectorRegistry()),
+        tools=turn_tools(),
     )
     [event] = [event async for event in runner.run(conversation("When?"))]
     assert isinstance(event, ErrorEvent)

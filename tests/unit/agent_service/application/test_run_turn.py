@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
@@ -21,7 +20,7 @@ from agent_service.domain.problems import (
     ModelRejected,
     ModelUnavailable,
 )
-from agent_service.domain.turn import Finished, ModelCall, ModelEvent, TextPiece, UsageReport
+from agent_service.domain.turn import Finished, TextPiece, UsageReport
 from shared.contracts.chat import (
     ChatEvent,
     ChatImage,
@@ -38,41 +37,16 @@ from shared.contracts.chat import (
     Usage,
     UsageEvent,
 )
+from tests.fakes.chat_model import FakeChatModel, ModelStep
+from tests.fakes.tools import turn_tools
 
 RUN = UUID("0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f")
 USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
 STOP = Finished(FinishReason.STOP)
 FAST = TurnLimits(retry_base=0.001, delta_interval=0.0)
 
-Step = ModelEvent | float | Exception
-"""What the fake does next: say something, wait so many seconds, or fail."""
 
-
-@dataclass
-class FakeModel:
-    """A `ChatModel` that follows one script per call, the last one for ever."""
-
-    scripts: list[list[Step]]
-    calls: list[ModelCall] = field(default_factory=list)
-    closed: int = 0
-
-    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
-        self.calls.append(call)
-        try:
-            for step in self.scripts[min(len(self.calls), len(self.scripts)) - 1]:
-                if isinstance(step, Exception):
-                    raise step
-                if isinstance(step, float):
-                    await asyncio.sleep(step)
-                else:
-                    yield step
-        finally:
-            self.closed += 1
-
-    async def aclose(self) -> None: ...
-
-
-def runner(model: FakeModel, limits: TurnLimits = FAST) -> TurnRunner:
+def runner(model: FakeChatModel, limits: TurnLimits = FAST) -> TurnRunner:
     return TurnRunner(
         {Provider.OPENAI: model},
         defaults=ModelDefaults(
@@ -80,6 +54,7 @@ def runner(model: FakeModel, limits: TurnLimits = FAST) -> TurnRunner:
         ),
         limits=limits,
         metrics=TurnMetrics(CollectorRegistry()),
+        tools=turn_tools(),
         jitter=lambda: 1.0,
     )
 
@@ -90,7 +65,7 @@ def request(**model: object) -> ChatRequest:
     )
 
 
-async def events_of(model: FakeModel, limits: TurnLimits = FAST, **choice: object) -> list[ChatEvent]:
+async def events_of(model: FakeChatModel, limits: TurnLimits = FAST, **choice: object) -> list[ChatEvent]:
     return [event async for event in runner(model, limits).run(request(**choice))]
 
 
@@ -104,7 +79,7 @@ def code_of(event: ChatEvent) -> str:
 
 
 async def test_says_text_usage_and_done_in_this_order() -> None:
-    model = FakeModel([[TextPiece("Hello"), 0.02, TextPiece(" you"), UsageReport(USAGE), STOP]])
+    model = FakeChatModel([[TextPiece("Hello"), 0.02, TextPiece(" you"), UsageReport(USAGE), STOP]])
     events = await events_of(model)
     assert [event.type for event in events] == ["delta", "delta", "usage", "done"]
     assert text_of(events) == "Hello you"
@@ -115,7 +90,7 @@ async def test_says_text_usage_and_done_in_this_order() -> None:
 
 
 async def test_measures_from_the_call() -> None:
-    done = (await events_of(FakeModel([[0.05, TextPiece("a"), 0.05, STOP]])))[-1]
+    done = (await events_of(FakeChatModel([[0.05, TextPiece("a"), 0.05, STOP]])))[-1]
     assert isinstance(done, DoneEvent)
     assert done.time_to_first_token_ms is not None
     assert 45 <= done.time_to_first_token_ms < done.latency_ms - 45
@@ -123,13 +98,13 @@ async def test_measures_from_the_call() -> None:
 
 
 async def test_an_answer_without_text_has_no_first_token() -> None:
-    done = (await events_of(FakeModel([[Finished(FinishReason.CONTENT_FILTER)]])))[-1]
+    done = (await events_of(FakeChatModel([[Finished(FinishReason.CONTENT_FILTER)]])))[-1]
     assert isinstance(done, DoneEvent)
     assert (done.finish_reason, done.time_to_first_token_ms) == (FinishReason.CONTENT_FILTER, None)
 
 
 async def test_hands_the_request_to_the_model() -> None:
-    model = FakeModel([[STOP]])
+    model = FakeChatModel([[STOP]])
     turn = ChatRequest(
         run_id=RUN,
         model=ModelChoice(name="big", temperature=0.5, max_tokens=7),
@@ -144,8 +119,8 @@ async def test_hands_the_request_to_the_model() -> None:
 
 
 async def test_the_first_delta_goes_out_at_once_and_later_ones_together() -> None:
-    pieces: list[Step] = [step for number in range(20) for step in (TextPiece(f"{number} "), 0.005)]
-    model = FakeModel([[*pieces, STOP]])
+    pieces: list[ModelStep] = [step for number in range(20) for step in (TextPiece(f"{number} "), 0.005)]
+    model = FakeChatModel([[*pieces, STOP]])
     events = runner(model, TurnLimits(delta_interval=0.04)).run(request())
     moments = [(time.perf_counter(), event.text) async for event in events if isinstance(event, DeltaEvent)]
     assert moments[0][1] == "0 "
@@ -156,19 +131,19 @@ async def test_the_first_delta_goes_out_at_once_and_later_ones_together() -> Non
 
 
 async def test_waiting_text_goes_out_before_the_end() -> None:
-    model = FakeModel([[TextPiece("a"), 0.01, TextPiece("b"), ModelUnavailable()]])
+    model = FakeChatModel([[TextPiece("a"), 0.01, TextPiece("b"), ModelUnavailable()]])
     events = await events_of(model, TurnLimits(delta_interval=5.0))
     assert text_of(events) == "ab"
     assert code_of(events[-1]) == "model-unavailable"
 
 
 async def test_cleans_text_across_deltas() -> None:
-    model = FakeModel([[TextPiece("a\ud83d"), 0.01, TextPiece("\ude00\x00"), 0.01, TextPiece("\ud83d"), STOP]])
+    model = FakeChatModel([[TextPiece("a\ud83d"), 0.01, TextPiece("\ude00\x00"), 0.01, TextPiece("\ud83d"), STOP]])
     assert text_of(await events_of(model)) == "a😀\ufffd\ufffd"
 
 
 async def test_tries_again_before_the_first_token() -> None:
-    model = FakeModel([[ModelUnavailable()], [ModelRateLimited()], [TextPiece("ok"), STOP]])
+    model = FakeChatModel([[ModelUnavailable()], [ModelRateLimited()], [TextPiece("ok"), STOP]])
     events = await events_of(model)
     assert [event.type for event in events] == ["delta", "done"]
     assert len(model.calls) == 3
@@ -176,7 +151,7 @@ async def test_tries_again_before_the_first_token() -> None:
 
 
 async def test_tries_a_bounded_number_of_times() -> None:
-    model = FakeModel([[ModelUnavailable()]])
+    model = FakeChatModel([[ModelUnavailable()]])
     events = await events_of(model)
     assert [event.type for event in events] == ["error"]
     assert len(model.calls) == FAST.attempts
@@ -190,8 +165,8 @@ async def test_tries_a_bounded_number_of_times() -> None:
         pytest.param([ModelRateLimited(asked_to_wait=60)], id="asked to stay away for long"),
     ],
 )
-async def test_does_not_try_again(script: list[Step]) -> None:
-    model = FakeModel([script])
+async def test_does_not_try_again(script: list[ModelStep]) -> None:
+    model = FakeChatModel([script])
     assert (await events_of(model))[-1].type == "error"
     assert len(model.calls) == 1
 
@@ -204,7 +179,7 @@ def showing_a_picture() -> ChatRequest:
 
 @pytest.mark.parametrize("refusal", [ModelRejected(), ContextTooLong()])
 async def test_a_model_that_cannot_see_is_told_of_the_picture(refusal: ModelProblem) -> None:
-    model = FakeModel([[refusal], [TextPiece("I cannot see."), STOP]])
+    model = FakeChatModel([[refusal], [TextPiece("I cannot see."), STOP]])
     events = [event async for event in runner(model).run(showing_a_picture())]
     assert text_of(events) == "I cannot see."
     assert [len(call.lines[0].images) for call in model.calls] == [1, 0]
@@ -213,22 +188,22 @@ async def test_a_model_that_cannot_see_is_told_of_the_picture(refusal: ModelProb
 
 
 @pytest.mark.parametrize(("first", "calls"), [([ModelRejected()], 2), ([TextPiece("I"), ModelRejected()], 1)])
-async def test_a_refusal_that_is_not_the_pictures_fault_stays_one(first: list[Step], calls: int) -> None:
-    model = FakeModel([first, [ModelRejected()]])
+async def test_a_refusal_that_is_not_the_pictures_fault_stays_one(first: list[ModelStep], calls: int) -> None:
+    model = FakeChatModel([first, [ModelRejected()]])
     events = [event async for event in runner(model).run(showing_a_picture())]
     assert code_of(events[-1]) == "model-rejected"
     assert len(model.calls) == calls
 
 
 async def test_waits_as_long_as_the_provider_asks() -> None:
-    model = FakeModel([[ModelRateLimited(asked_to_wait=0.1)], [STOP]])
+    model = FakeChatModel([[ModelRateLimited(asked_to_wait=0.1)], [STOP]])
     started = time.perf_counter()
     await events_of(model)
     assert time.perf_counter() - started >= 0.1
 
 
 async def test_a_rate_limit_tells_when_to_come_back() -> None:
-    error = (await events_of(FakeModel([[ModelRateLimited(asked_to_wait=60)]])))[-1]
+    error = (await events_of(FakeChatModel([[ModelRateLimited(asked_to_wait=60)]])))[-1]
     assert isinstance(error, ErrorEvent)
     assert (error.problem.status, error.retry_after) == (429, 60)
 
@@ -241,8 +216,8 @@ async def test_a_rate_limit_tells_when_to_come_back() -> None:
         pytest.param(TurnLimits(turn=0.1), [TextPiece("a"), *([0.01, TextPiece("b")] * 500)], id="whole turn"),
     ],
 )
-async def test_keeps_its_deadlines(limits: TurnLimits, script: list[Step]) -> None:
-    model = FakeModel([script])
+async def test_keeps_its_deadlines(limits: TurnLimits, script: list[ModelStep]) -> None:
+    model = FakeChatModel([script])
     started = time.perf_counter()
     events = await events_of(model, limits)
     assert time.perf_counter() - started < 1
@@ -251,23 +226,23 @@ async def test_keeps_its_deadlines(limits: TurnLimits, script: list[Step]) -> No
 
 
 async def test_an_unfinished_stream_is_an_error() -> None:
-    events = await events_of(FakeModel([[TextPiece("half")]]))
+    events = await events_of(FakeChatModel([[TextPiece("half")]]))
     assert text_of(events) == "half"
     assert code_of(events[-1]) == "model-unavailable"
 
 
 async def test_usage_of_a_failed_turn_is_reported() -> None:
-    events = await events_of(FakeModel([[TextPiece("a"), UsageReport(USAGE), 0.01, ModelRejected()]]))
+    events = await events_of(FakeChatModel([[TextPiece("a"), UsageReport(USAGE), 0.01, ModelRejected()]]))
     assert [event.type for event in events] == ["delta", "usage", "error"]
 
 
 async def test_an_absent_provider_is_an_error() -> None:
-    events = await events_of(FakeModel([[STOP]]), provider="local")
+    events = await events_of(FakeChatModel([[STOP]]), provider="local")
     assert code_of(events[-1]) == "model-not-configured"
 
 
 async def test_a_defect_ends_the_turn_without_a_word_of_it() -> None:
-    error = (await events_of(FakeModel([[RuntimeError("secret")]])))[-1]
+    error = (await events_of(FakeChatModel([[RuntimeError("secret")]])))[-1]
     assert isinstance(error, ErrorEvent)
     assert (error.problem.status, error.problem.code) == (500, "internal-error")
     assert "secret" not in error.model_dump_json()
@@ -278,7 +253,7 @@ async def _first(events: AsyncGenerator[ChatEvent]) -> ChatEvent:
 
 
 async def test_closing_the_stream_closes_the_model() -> None:
-    model = FakeModel([[TextPiece("a"), 60.0]])
+    model = FakeChatModel([[TextPiece("a"), 60.0]])
     turns = runner(model)
     events = turns.run(request())
     await _first(events)
@@ -288,7 +263,7 @@ async def test_closing_the_stream_closes_the_model() -> None:
 
 
 async def test_cancelling_the_caller_closes_the_model() -> None:
-    model = FakeModel([[TextPiece("a"), 60.0]])
+    model = FakeChatModel([[TextPiece("a"), 60.0]])
 
     async def consume() -> None:
         async for _ in runner(model).run(request()):
@@ -308,8 +283,8 @@ async def _stop_soon(turns: TurnRunner) -> None:
 
 
 @pytest.mark.parametrize("script", [[TextPiece("a"), 60.0], [60.0], [ModelRateLimited(asked_to_wait=2.5)]])
-async def test_a_stop_ends_running_turns_and_refuses_new_ones(script: list[Step]) -> None:
-    model = FakeModel([script])
+async def test_a_stop_ends_running_turns_and_refuses_new_ones(script: list[ModelStep]) -> None:
+    model = FakeChatModel([script])
     turns = runner(model)
     stopping = asyncio.create_task(_stop_soon(turns))
     started = time.perf_counter()
@@ -331,13 +306,14 @@ def _count(registry: CollectorRegistry, name: str, **labels: str) -> float:
     ("script", "outcome"),
     [([TextPiece("a"), UsageReport(USAGE), STOP], "completed"), ([ModelRejected()], "failed")],
 )
-async def test_counts_turns(script: list[Step], outcome: str) -> None:
+async def test_counts_turns(script: list[ModelStep], outcome: str) -> None:
     registry = CollectorRegistry()
     turns = TurnRunner(
-        {Provider.OPENAI: FakeModel([script])},
+        {Provider.OPENAI: FakeChatModel([script])},
         defaults=ModelDefaults(provider=Provider.OPENAI, models={Provider.OPENAI: "m"}),
         limits=FAST,
         metrics=TurnMetrics(registry),
+        tools=turn_tools(),
     )
     async for _ in turns.run(request()):
         pass

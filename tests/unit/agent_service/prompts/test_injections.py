@@ -16,6 +16,7 @@ from agent_service.adapters.local_chat import newest_within
 from agent_service.application.ground_turn import Grounding, TurnGrounder
 from agent_service.application.metrics import TurnMetrics
 from agent_service.domain.turn import Line, ModelCall
+from agent_service.prompts.fence import AnswerCleaner
 from shared.contracts.chat import ChatMessage, ChatRequest, ChatRole, Provider
 from tests.factories.found import COLLECTION, passage
 from tests.factories.injections import FACT, INJECTIONS, MARKER, QUESTION, Injection
@@ -130,7 +131,7 @@ async def test_an_echo_gives_nothing_away(injection: Injection) -> None:
     grounding = await prompt_with(Provider.OPENAI, injection)
     turn = grounding.call.lines[-1].content
     for size in (1, 5, len(turn)):
-        answer = grounding.answer()
+        answer = AnswerCleaner(grounding.code)
         pieces = [turn[start : start + size] for start in range(0, len(turn), size)]
         said = "".join([*(answer.feed(piece) for piece in pieces), answer.flush()])
         assert CODE not in said

@@ -18,7 +18,13 @@ T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
 HEARTBEAT = b": keep-alive\n\n"
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+STREAM_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+    "Content-Type": "text/event-stream; charset=utf-8",
+}
+CLIENT_CLOSED = 499
+"""What our own log shows where the client went before the answer: nobody else reads this status."""
 
 
 def wants_json(accept: str | None) -> bool:
@@ -56,7 +62,7 @@ class EventStreamResponse(Response):
         self._heartbeat_seconds = heartbeat_seconds
         self.status_code = 200
         self.background = None
-        self.init_headers({**_HEADERS, "Content-Type": "text/event-stream; charset=utf-8"})
+        self.init_headers(STREAM_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
