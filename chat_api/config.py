@@ -37,6 +37,10 @@ class ApiSettings(CommonSettings):
     run_timeout_seconds: float = Field(default=300, gt=0, description="Longest a run may take in all.")
     run_attempts: int = Field(default=3, ge=1, description="Starts of a run that has not said anything yet.")
     run_stream_seconds: int = Field(default=600, ge=1, description="How long an ended run's stream is kept.")
+    approval_seconds: float = Field(default=86_400, gt=0, description="How long a call waits for a person's decision.")
+    tool_attempts: int = Field(
+        default=3, ge=1, le=10, description="Starts of a call that is safe to repeat, in a run whose process died."
+    )
     max_concurrent_runs: int = Field(default=200, ge=1, description="Per process.")
     run_image_bytes: int = Field(
         default=8 * MAX_IMAGE_BYTES,

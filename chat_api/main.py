@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -24,6 +24,10 @@ from chat_api.auth.router_tickets import router as tickets_router
 from chat_api.bots.router import router as bots_router
 from chat_api.clients.agent import HttpAgent
 from chat_api.clients.collections import HttpCollections
+from chat_api.clients.tools import HttpAgentTools
+from chat_api.completions.door import CompletionDoor
+from chat_api.completions.router import COMPLETION_BYTES, COMPLETION_PATH, EMBEDDING_BYTES, EMBEDDING_PATH
+from chat_api.completions.router import router as completions_router
 from chat_api.config import ApiSettings
 from chat_api.documents.intake import Intake
 from chat_api.documents.progress import DocumentWatch
@@ -36,6 +40,7 @@ from chat_api.kit.db import Database, install_store_handlers
 from chat_api.kit.redis import RedisClients
 from chat_api.kit.scratch import remove_abandoned
 from chat_api.kit.storage import open_storage
+from chat_api.mcp_server.router import router as mcp_router
 from chat_api.messages.router import busy as busy_messages_router
 from chat_api.messages.router import router as messages_router
 from chat_api.playground import router as playground
@@ -46,14 +51,17 @@ from chat_api.runs.engine import RunEngine
 from chat_api.runs.router import busy as busy_runs_router
 from chat_api.runs.router import router as runs_router
 from chat_api.runs.schemas import MessageCitations, MessageDelta
+from chat_api.search.router import router as search_router
 from chat_api.sessions.access import AccessWatch, DatabaseMembers
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.router import router as sessions_router
 from chat_api.telemetry import ProcessMetrics
+from chat_api.tools.router import router as tools_router
 from chat_api.users.passwords import Argon2PasswordHasher, PasswordHasher
 from chat_api.users.router import router as users_router
 from chat_api.users.router_auth import router as auth_router
 from shared.logging import configure_logging
+from shared.openai.errors import openai_shape_at
 from shared.telemetry import HttpMetrics, new_registry
 from shared.web.middleware import LargeBody, RequestMiddleware
 from shared.web.openapi import add_schema, complete
@@ -66,9 +74,11 @@ ROUTERS = (
     runs_router,
     messages_router,
     attachments_router,
+    tools_router,
     sessions_router,
     bots_router,
     documents_router,
+    search_router,
     auth_router,
     tickets_router,
     users_router,
@@ -80,12 +90,16 @@ def _gathered() -> APIRouter:
     gathered = APIRouter(generate_unique_id_function=operation_id)
     for router in ROUTERS:
         gathered.include_router(router, prefix=API_PREFIX)
+    gathered.include_router(completions_router)
+    gathered.include_router(mcp_router)
     gathered.include_router(health.router)
     return gathered
 
 
 _ROUTES = _gathered()
 """Gathered once, because FastAPI works out every route of a router again for each application that includes it."""
+
+_ERRORS = openai_shape_at(re.compile(r"/v1/.*"))
 
 DESCRIPTION = """
 Users, bots, sessions, messages and runs, in PostgreSQL, over REST, server-sent events and WebSockets.
@@ -102,8 +116,12 @@ TAGS = [
     {"name": "Sessions", "description": "Conversations and their settings."},
     {"name": "Messages", "description": "What was said, and saying more."},
     {"name": "Runs", "description": "Answers of the assistant: followed, read, cancelled."},
+    {"name": "Tools", "description": "What the assistant may call and has called; approving and rejecting calls."},
     {"name": "Bots", "description": "Assistants with a prompt, a model and documents of their own."},
     {"name": "Documents", "description": "What bots know: uploaded, watched, searched, deleted."},
+    {"name": "Search", "description": "Finding again what was said."},
+    {"name": "OpenAI-compatible", "description": "What OpenAI's clients call, for models and bots. Errors as theirs."},
+    {"name": "MCP", "description": "Knowledge and messages for programs that speak the Model Context Protocol."},
     {"name": "Health", "description": "For load balancers and Prometheus."},
 ]
 
@@ -118,6 +136,34 @@ def create_app(
     """The application. Tests hand in a clock, a transport in the agent's place, or a hasher that costs nothing."""
     registry = new_registry()
 
+    app = FastAPI(
+        title="Colloquy chat API",
+        version="0.1.0",
+        summary="The conversation backend.",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=_lifespan(settings, agent_transport),
+        generate_unique_id_function=operation_id,
+        # A redirect would lead a body, and its credential, to an address that nobody documented.
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    app.state.clock = clock or SystemClock()
+    app.state.passwords = passwords or Argon2PasswordHasher()
+    app.state.metrics = registry
+    app.state.process_metrics = ProcessMetrics(registry)
+    _add_routes(app, settings)
+    install_problem_handlers(app, _ERRORS)
+    install_store_handlers(app)
+    _add_middleware(app, settings, registry)
+    _document_what_routes_cannot_say(app)
+    return app
+
+
+def _lifespan(
+    settings: ApiSettings, agent_transport: httpx.AsyncBaseTransport | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(remove_abandoned)
@@ -126,6 +172,8 @@ def create_app(
         state.redis = RedisClients.from_settings(settings)
         state.agent = HttpAgent(settings, transport=agent_transport)
         state.collections = HttpCollections(settings, transport=agent_transport)
+        state.agent_tools = HttpAgentTools(settings, transport=agent_transport)
+        state.completions = CompletionDoor(settings, transport=agent_transport)
         state.storage = open_storage(settings)
         state.intake = Intake(state.database, state.storage, state.clock)
         state.document_watch = DocumentWatch(
@@ -155,34 +203,14 @@ def create_app(
             await state.access.close()
             await state.agent.close()
             await state.collections.close()
+            await state.agent_tools.close()
+            await state.completions.close()
             await state.hints.close()
             if state.redis is not None:
                 await state.redis.close()
             await state.database.close()
 
-    app = FastAPI(
-        title="Colloquy chat API",
-        version="0.1.0",
-        summary="The conversation backend.",
-        description=DESCRIPTION,
-        openapi_tags=TAGS,
-        lifespan=lifespan,
-        generate_unique_id_function=operation_id,
-        # A redirect would lead a body, and its credential, to an address that nobody documented.
-        redirect_slashes=False,
-        separate_input_output_schemas=False,
-    )
-    app.state.settings = settings
-    app.state.clock = clock or SystemClock()
-    app.state.passwords = passwords or Argon2PasswordHasher()
-    app.state.metrics = registry
-    app.state.process_metrics = ProcessMetrics(registry)
-    _add_routes(app, settings)
-    install_problem_handlers(app)
-    install_store_handlers(app)
-    _add_middleware(app, settings, registry)
-    _document_what_routes_cannot_say(app)
-    return app
+    return lifespan
 
 
 def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
@@ -207,8 +235,11 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegi
         RequestMiddleware,
         max_body_bytes=settings.max_body_bytes,
         metrics=HttpMetrics(registry),
+        shape=_ERRORS,
         large_bodies=[
             LargeBody("POST", re.compile(re.escape(API_PREFIX) + UPLOAD_PATH), settings.max_upload_bytes),
+            LargeBody("POST", re.compile(re.escape(COMPLETION_PATH)), COMPLETION_BYTES),
+            LargeBody("POST", re.compile(re.escape(EMBEDDING_PATH)), EMBEDDING_BYTES),
             LargeBody(
                 "POST", re.compile(re.escape(API_PREFIX) + ATTACHMENT_PATH), settings.max_attachment_bytes + FORM_BYTES
             ),

@@ -10,6 +10,7 @@ from chat_api.kit import idempotency, outbox
 from chat_api.messages import models as message_models
 from chat_api.runs import models as run_models
 from chat_api.sessions import models as session_models
+from chat_api.tools import models as tool_models
 from chat_api.users import models as user_models
 
 MODELS = (
@@ -22,5 +23,6 @@ MODELS = (
     message_models,
     run_models,
     session_models,
+    tool_models,
     user_models,
 )

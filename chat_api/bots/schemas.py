@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from chat_api.bots.models import AgentType, Visibility
 from shared.contracts.chat import Provider
 from shared.contracts.knowledge import MAX_TOP_K, SearchMode
+from shared.contracts.tools import ToolPattern
 from shared.schema import ReadSchema, Timestamp, WriteSchema
 
 # A name follows an `@` in a message, so it holds none itself, stays on its line, and has no spaces around it.
@@ -28,8 +29,7 @@ ModelName = Annotated[str | None, Field(min_length=1, max_length=200)]
 Temperature = Annotated[float | None, Field(ge=0, le=2)]
 MaxTokens = Annotated[int | None, Field(ge=1, le=100_000)]
 HistoryLength = Annotated[int | None, Field(ge=1, le=200, description="Messages the model is shown.")]
-ToolName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Tools = Annotated[list[ToolName], Field(max_length=50, description="Names of the tools it may use.")]
+Tools = Annotated[list[ToolPattern], Field(max_length=50, description="Names of the tools it may use.")]
 TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K, description="Passages the model is shown.")]
 MinScore = Annotated[float, Field(ge=0, le=1, description="Passages below it are left out.")]
 
@@ -68,7 +68,8 @@ class Retrieval(WriteSchema):
 class BotConfiguration(WriteSchema):
     """How the model is asked. What a session sets itself wins over it.
 
-    `chat` asks the model alone; `rag` and `react` look into the bot's documents first.
+    `chat` asks the model alone. `rag` looks into the bot's documents before it asks. `react` leaves it to the model
+    when to look, by the tool `search_knowledge`. All of them call the `tools`.
     """
 
     agent_type: AgentType = AgentType.RAG

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.bots.errors import BotNotFound, NotBotOwner, OwnerNeedsNoShare, ShareNotFound, UserNotFound
-from chat_api.bots.models import Bot
+from chat_api.bots.models import Bot, Visibility
 from chat_api.bots.repository import BotFilter, BotRepository, BotSort
 from chat_api.bots.schemas import (
     BotConfiguration,
@@ -77,6 +77,26 @@ class BotService:
     ) -> Page[BotRead]:
         bots, next_cursor = await self._repository.page(user_id, wanted, sort, limit=limit, cursor=cursor)
         return Page(items=[read(bot) for bot in bots], next_cursor=next_cursor)
+
+    async def latest(self, user_id: UUID, limit: int) -> list[BotRead]:
+        """Bots that the person may use, the newest first."""
+        wanted = BotFilter(visibility=None, text=None, mine=False)
+        bots, _ = await self._repository.page(user_id, wanted, BotSort.CREATED_DESC, limit=limit, cursor=None)
+        return [read(bot) for bot in bots]
+
+    async def known_ids(self, user_id: UUID, *, limit: int) -> list[UUID]:
+        """The person's own bots, then those that are shared with them, each with the newest first.
+
+        Public ones are not among them: anybody can make some, and what they know is not what the person knows.
+        """
+        known: dict[UUID, None] = {}
+        for wanted in (
+            BotFilter(visibility=None, text=None, mine=True),
+            BotFilter(visibility=Visibility.SHARED, text=None, mine=False),
+        ):
+            bots, _ = await self._repository.page(user_id, wanted, BotSort.CREATED_DESC, limit=limit, cursor=None)
+            known |= dict.fromkeys(bot.id for bot in bots)
+        return list(known)[:limit]
 
     async def patch(self, bot: Bot, changes: BotPatch) -> BotRead:
         for name in changes.model_fields_set:

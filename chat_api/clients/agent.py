@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 import orjson
@@ -19,7 +19,7 @@ from chat_api.clients.connection import (
     event_data,
 )
 from chat_api.config import ApiSettings
-from shared.contracts.chat import ChatEvent, ChatRequest, DeltaEvent, DoneEvent, ErrorEvent
+from shared.contracts.chat import LAST_EVENTS, ChatEvent, ChatRequest, DeltaEvent
 
 __all__ = ["AGENT_RESTARTING", "Agent", "AgentBrokeOff", "AgentRefused", "AgentUnavailable", "HttpAgent"]
 
@@ -32,7 +32,7 @@ class Agent(Protocol):
     """What the chat API needs of the agent; tests inject a scripted one."""
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        """One turn. Ends with `DoneEvent` or `ErrorEvent`, or raises one of the problems of `connection`."""
+        """One turn. Ends with one of `LAST_EVENTS`, or raises one of the problems of `connection`."""
         ...
 
 
@@ -63,17 +63,9 @@ async def _events(response: httpx.Response) -> AsyncGenerator[ChatEvent, None]:
         async for data in arriving:
             for event in _parse(data):
                 yield event
-                if isinstance(event, DoneEvent | ErrorEvent):
+                if isinstance(event, LAST_EVENTS):
                     return
     raise AgentBrokeOff
-
-
-def _text_of(delta: dict[str, Any]) -> str:
-    """The hot path: one check instead of a model. Raises `KeyError` and `TypeError`."""
-    text = delta["text"]
-    if not isinstance(text, str):
-        raise TypeError
-    return text
 
 
 def _parse(arrived: list[bytes]) -> Iterator[ChatEvent]:
@@ -82,8 +74,8 @@ def _parse(arrived: list[bytes]) -> Iterator[ChatEvent]:
     for data in arrived:
         try:
             raw = orjson.loads(data)
-            if raw["type"] == "delta" and isinstance(raw["text"], str):
-                texts.append(_text_of(raw))
+            if raw["type"] == "delta" and isinstance(raw["text"], str):  # the hot path: one check instead of a model
+                texts.append(raw["text"])
                 continue
             event = _CHAT_EVENT.validate_python(raw)
         except (ValueError, KeyError, TypeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from chat_api.clients.circuit import CircuitBreaker
 from chat_api.config import ApiSettings
 from shared.logging import get_logger, request_id_var
+from shared.openai.errors import OpenAIError
 from shared.problems import Problem, ProblemDocument
 from shared.security import ServiceName, ServiceToken, service_signer
 from shared.stream_transport import StreamTransport
@@ -31,6 +32,11 @@ class AgentUnavailable(Problem):
     title = "The agent service is unavailable"
     detail = "The agent service does not answer. Try again in a moment."
     retry_after = 2
+
+    def __init__(self, detail: str | None = None, *, retry_after: int | None = None, arrived: bool = False) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.arrived = arrived
+        """Whether the agent may have begun to do what it was asked."""
 
 
 class AgentBrokeOff(Problem):
@@ -114,7 +120,8 @@ class AgentConnection:
                 raise AgentBrokeOff from None
             self._settle(failed=True)
             settled = True
-            raise AgentUnavailable from None
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise AgentUnavailable(arrived=not unsent) from None
         finally:
             if not settled:
                 self._breaker.abandoned()
@@ -161,17 +168,28 @@ class AgentConnection:
 async def _refusal(response: httpx.Response) -> Problem:
     body = await response.aread()
     retry_after = _seconds(response.headers.get("Retry-After"))
-    try:
-        document = ProblemDocument.model_validate_json(body)
-    except ValidationError:
+    document = _document(response, body)
+    if document is None:
         if response.status_code in _UNAVAILABLE_STATUSES:
-            return AgentUnavailable(retry_after=retry_after)
+            # Not the agent's own words: somebody between us may have passed it on before they gave up.
+            return AgentUnavailable(retry_after=retry_after, arrived=True)
         log.warning("agent.unreadable_refusal", status=response.status_code)
         return AgentBrokeOff(f"The agent service answered with status {response.status_code}.")
     if response.status_code in _UNAVAILABLE_STATUSES:
         # What it waits for itself, such as a model, is what the reader wants to know.
         return AgentUnavailable(document.detail, retry_after=retry_after)
     return AgentRefused(document, retry_after=retry_after)
+
+
+def _document(response: httpx.Response, body: bytes) -> ProblemDocument | None:
+    """The problem in a refusal. At the agent's OpenAI-compatible doors it has another shape."""
+    with suppress(ValidationError):
+        return ProblemDocument.model_validate_json(body)
+    with suppress(ValidationError):
+        error = OpenAIError.model_validate_json(body).error
+        code = error.code or "agent-refused"
+        return ProblemDocument(title=code, status=response.status_code, detail=error.message, code=code)
+    return None
 
 
 def _seconds(retry_after: str | None) -> int | None:

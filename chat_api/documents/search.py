@@ -22,7 +22,7 @@ from chat_api.documents.service import DocumentService
 from chat_api.kit.clock import Clock
 from chat_api.kit.db import Database
 from chat_api.kit.pagination import InvalidCursor
-from shared.contracts.knowledge import MAX_EXCLUDED, ChunkPage, SearchAnswer, SearchRequest
+from shared.contracts.knowledge import MAX_COLLECTIONS, MAX_EXCLUDED, ChunkPage, SearchAnswer, SearchRequest
 from shared.logging import get_logger
 
 log = get_logger("documents")
@@ -59,6 +59,37 @@ class DocumentPassages:
             await BotService(db, self._clock).visible(bot_id, user_id)
             live = await DocumentRepository(db).live_ids(bot_id, {passage.document_id for passage in found.passages})
         return SearchAnswer(passages=[passage for passage in found.passages if passage.document_id in live])
+
+    async def search_known(self, user_id: UUID, query: str, *, top_k: int) -> SearchAnswer:
+        """Passages of all bots that are the person's own or shared with them, up to `MAX_COLLECTIONS`.
+
+        One search in all of them, because scores of several cannot be compared. Raises the agent's problems.
+        """
+        async with self._database.unit() as db:
+            bot_ids = await BotService(db, self._clock).known_ids(user_id, limit=MAX_COLLECTIONS)
+            documents = DocumentRepository(db)
+            excluded = [
+                found for bot_id in bot_ids for found in await documents.ids_being_deleted(bot_id, MAX_EXCLUDED)
+            ]
+        if not bot_ids:
+            return SearchAnswer(passages=[])
+        request = SearchRequest(
+            collections=[UUID(str(bot_id)) for bot_id in bot_ids],
+            query=query,
+            top_k=top_k,
+            exclude_documents=[UUID(str(document_id)) for document_id in excluded[:MAX_EXCLUDED]],
+        )
+        with _agents_problems():
+            found = await self._collections.search(request)
+        live: set[tuple[UUID, UUID]] = set()
+        async with self._database.unit() as db:
+            for bot_id in {passage.collection_id for passage in found.passages} & set(bot_ids):
+                if await BotService(db, self._clock).is_visible(bot_id, user_id):
+                    of_bot = {passage.document_id for passage in found.passages if passage.collection_id == bot_id}
+                    live |= {(bot_id, known) for known in await DocumentRepository(db).live_ids(bot_id, of_bot)}
+        return SearchAnswer(
+            passages=[passage for passage in found.passages if (passage.collection_id, passage.document_id) in live]
+        )
 
     async def chunks(self, document_id: UUID, user_id: UUID, *, limit: int, cursor: str | None) -> ChunkPage:
         """Passages of a document of a bot that the person may use.

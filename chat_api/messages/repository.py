@@ -16,7 +16,16 @@ from chat_api.sessions.models import Participant, Session
 
 _DOCUMENT = text(MESSAGE_TEXT % {"session": ":session_id", "message": ":message_id"})
 
-# Runs live in a later layer, hence plain SQL.
+# Tools and runs live in later layers, hence plain SQL.
+_FORGET_TOOLS = text("DELETE FROM chat.tool_executions WHERE session_id = :session_id")
+_FORGET_TOOL_TEXTS = text(
+    """
+    UPDATE chat.tool_executions SET
+        arguments = '{}', model_arguments = NULL, result = NULL, passages = '[]', reason = NULL,
+        error = error - 'errors' || '{"detail": "The reply was deleted."}'
+    WHERE session_id = :session_id AND message_id = :message_id
+    """
+)
 _HAS_OPEN_RUN = text(
     """
     SELECT EXISTS (
@@ -99,9 +108,17 @@ class MessageRepository:
             )
         )
 
+    async def forget_tool_texts(self, session_id: UUID, message_id: UUID) -> None:
+        """Empty what is on record of a reply's tools, but not that they were called."""
+        await self._db.execute(_FORGET_TOOL_TEXTS, {"session_id": session_id, "message_id": message_id})
+
     async def clear(self, session_id: UUID) -> None:
-        """Delete every message of a session. `seq` goes on: a number is never given twice."""
+        """Delete every message of a session, and what tools were told and answered for them.
+
+        `seq` goes on: a number is never given twice.
+        """
         await self._db.execute(delete(Message).where(Message.session_id == session_id))
+        await self._db.execute(_FORGET_TOOLS, {"session_id": session_id})
         await self._db.execute(update(Session).where(Session.id == session_id).values(message_count=0))
 
     async def has_open_run(self, session_id: UUID) -> bool:

@@ -59,6 +59,8 @@ class MessageService:
     async def delete(self, session_id: UUID, message_id: UUID, user_id: UUID) -> None:
         """Leave a tombstone: text, revisions, metadata, attachments, reactions are gone, `seq` and sender stay.
 
+        It stays on record which tools a reply called and who decided; not what they were told and said.
+
         The sender may do it, and the owner of the session. Deleting twice is the same as once.
         """
         session, message = await self._writable(session_id, message_id, user_id)
@@ -66,7 +68,7 @@ class MessageService:
             raise NotYourMessage
         if message.deleted_at is not None:
             return
-        if message.status == MessageStatus.STREAMING:
+        if message.status in (MessageStatus.STREAMING, MessageStatus.AWAITING_APPROVAL):
             raise MessageStreaming
         message.content = ""
         message.metadata_ = {}
@@ -77,6 +79,7 @@ class MessageService:
         await self._repository.flush()
         await self._repository.forget_revisions(session_id, message_id)
         await self._repository.forget_attachments(session_id, message_id)
+        await self._repository.forget_tool_texts(session_id, message_id)
         await self._events.append(session_id, EventType.MESSAGE_DELETED, message_id=message_id)
 
     async def react(self, session_id: UUID, message_id: UUID, user_id: UUID, emoji: str) -> bytes:

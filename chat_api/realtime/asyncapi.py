@@ -143,6 +143,7 @@ CLIENT_FRAMES = (
     _frame("Typing", frames.Typing, "validation"),
     _frame("Read", frames.Read, "validation"),
     _frame("Cancel a run", frames.CancelRun, "validation"),
+    _frame("Decide on a tool", frames.DecideTool, "validation"),
     _frame("Ping", frames.Ping, "validation"),
 )
 ANSWERS = (
@@ -183,6 +184,7 @@ _REPLIES = {
     "typing": ["error"],
     "read": ["error"],
     "run.cancel": ["error"],
+    "tool.decide": ["error"],
     "ping": ["pong"],
 }
 _CHANNELS = {

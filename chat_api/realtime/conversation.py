@@ -72,6 +72,15 @@ class Conversation:
             case frames.CancelRun():
                 self._need(Scope.CHAT_WRITE)
                 await self._gateway.runs.cancel(frame.run_id, self._actor.user_id)
+            case frames.DecideTool():
+                self._need(Scope.CHAT_WRITE)
+                await self._gateway.decisions.decide(
+                    frame.execution_id,
+                    self._actor.user_id,
+                    frame.decision,
+                    arguments=frame.arguments,
+                    reason=frame.reason,
+                )
             case frames.Ping():
                 self._socket.say(frames.Pong())
             case _:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
 from chat_api.messages.schemas import MESSAGE_EXAMPLE, MessageRead
 from chat_api.runs.schemas import ClientId, MessageCreate
 from chat_api.sessions.schemas import SessionRead
+from chat_api.tools.schemas import ToolReason
+from shared.contracts.tools import ToolVerdict
 from shared.problems import ProblemDocument
 from shared.schema import ReadSchema, WriteSchema
 
@@ -95,6 +98,32 @@ class CancelRun(WriteSchema):
     run_id: UUID
 
 
+class DecideTool(WriteSchema):
+    """Approve a call of a tool, or reject it. All who follow the session get `tool.approved` or `tool.rejected`.
+
+    `arguments` come with an approval, in place of the model's, and `reason` with a rejection. The same decision again
+    is refused with `already-decided`.
+    """
+
+    model_config = _example(
+        type="tool.decide", execution_id=_SESSION, decision="reject", reason="Ask the harbour office."
+    )
+
+    type: Literal["tool.decide"]
+    execution_id: UUID
+    decision: ToolVerdict
+    arguments: dict[str, Any] | None = Field(default=None, description="All of them, as for approving over REST.")
+    reason: ToolReason = None
+
+    @model_validator(mode="after")
+    def _each_verdict_has_its_own(self) -> Self:
+        if self.arguments is not None and self.decision is not ToolVerdict.APPROVE:
+            raise PydanticCustomError("arguments_of_rejection", "Only an approval may change the arguments")
+        if self.reason is not None and self.decision is not ToolVerdict.REJECT:
+            raise PydanticCustomError("reason_of_approval", "Only a rejection has a reason")
+        return self
+
+
 class Ping(WriteSchema):
     """Ask whether anybody is there."""
 
@@ -104,7 +133,7 @@ class Ping(WriteSchema):
 
 
 ClientFrame = Annotated[
-    Authenticate | Subscribe | Unsubscribe | SendMessage | Typing | Read | CancelRun | Ping,
+    Authenticate | Subscribe | Unsubscribe | SendMessage | Typing | Read | CancelRun | DecideTool | Ping,
     Field(discriminator="type"),
 ]
 CLIENT_FRAME: TypeAdapter[ClientFrame] = TypeAdapter(ClientFrame)
@@ -172,6 +201,7 @@ class InReplyTo(BaseModel):
     session_id: UUID | None = None
     client_id: str | None = None
     run_id: UUID | None = None
+    execution_id: UUID | None = None
 
 
 class Error(BaseModel):

@@ -27,6 +27,8 @@ from chat_api.sessions.errors import SessionNotFound
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.receipts import ReadReceipts
 from chat_api.sessions.service import SessionService
+from chat_api.tools.repository import ToolRepository
+from chat_api.tools.service import ToolDecisions
 from shared.logging import get_logger
 from shared.problems import NotAuthenticated
 
@@ -61,6 +63,7 @@ class Gateway:
         self.settings = settings
         self.hub = Hub(settings, DatabaseEvents(database), engine.streams, hints, redis)
         self.runs = RunService(engine.repository, engine.executor, engine.streams, engine.sends)
+        self.decisions = ToolDecisions(ToolRepository(database, hints), engine.executor)
         self._database = database
         self._hints = hints
         self._receipts = ReadReceipts(database, hints)

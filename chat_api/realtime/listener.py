@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,10 @@ class RedisListener:
     async def close(self) -> None:
         self._closing = True
         self._changed.set()
+        if self._pubsub is not None and self.is_connected:
+            # The answer wakes the reader, which is not cancelled: a command that is cut costs its connection.
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.ping()
         await asyncio.gather(*self._tasks)
 
     def follow(self, session_id: UUID) -> None:

@@ -18,7 +18,7 @@ from chat_api.kit.db import is_store_down
 from chat_api.realtime.events import Batch, EventReader, SessionEvent, batch_of
 from chat_api.realtime.frames import ephemeral
 from chat_api.realtime.run_feed import RunFeed, Streams
-from chat_api.runs.events import TERMINAL_TYPES
+from chat_api.runs.events import TERMINAL_TYPES, WAITING
 from shared.logging import get_logger
 
 log = get_logger("realtime.room")
@@ -115,6 +115,8 @@ class Room:
         self._over: set[UUID] = set()
         """Runs whose end was handed out while the active run was asked for, which may be one of them."""
         self._feed: RunFeed | None = None
+        self._left: RunFeed | None = None
+        """Of a run that waits for a decision: from there it is followed when it goes on."""
         self._reading: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -241,14 +243,21 @@ class Room:
         elif event.type in _WHOLE:
             if self._is_new:
                 self._over.add(event.run_id)
+            if event.type in TERMINAL_TYPES and event.type != WAITING:
+                self._left = None
             if self._feed is not None and self._feed.run_id == event.run_id:
+                self._left = self._feed
                 self._end_feed()
 
     def _follow_run(self, run_id: UUID) -> None:
         if self._feed is not None and self._feed.run_id == run_id:
             return
         self._end_feed()
-        self._feed = RunFeed(run_id, self._streams, lambda kind, data: self.broadcast(self._ephemeral(kind, data)))
+        left = self._left if self._left is not None and self._left.run_id == run_id else None
+        self._left = None
+        self._feed = RunFeed(
+            run_id, self._streams, lambda kind, data: self.broadcast(self._ephemeral(kind, data)), left
+        )
 
     def _end_feed(self) -> None:
         if self._feed is not None:

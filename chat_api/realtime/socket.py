@@ -309,11 +309,11 @@ def _in_reply_to(text: str | None) -> InReplyTo | None:
     if not isinstance(raw, dict):
         return None
     found = InReplyTo()
-    for name in ("session_id", "run_id", "type", "client_id"):
+    for name in ("session_id", "run_id", "execution_id", "type", "client_id"):
         value = raw.get(name)
         try:
             if isinstance(value, str) and len(value) <= 200:
-                setattr(found, name, UUID(value) if name.endswith(("session_id", "run_id")) else value)
+                setattr(found, name, UUID(value) if name.endswith(("session_id", "run_id", "execution_id")) else value)
         except ValueError:
             continue
     return found

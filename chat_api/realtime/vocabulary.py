@@ -7,6 +7,7 @@ client may rely on: the document of the WebSockets is made of them, and tests ho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from chat_api.messages.schemas import MESSAGE_EXAMPLE, MessageRead
 from chat_api.realtime.frames import PresenceData, TypingData
 from chat_api.runs.schemas import REPLY_EXAMPLE, RUN_EXAMPLE, MessageCitations, MessageDelta, RunRead
 from chat_api.sessions.models import EventType, ParticipantRole
+from chat_api.tools.schemas import TOOL_EXECUTION_EXAMPLE, ToolExecutionRead
 from shared.schema import Timestamp
 
 _SESSION = MESSAGE_EXAMPLE["session_id"]
@@ -66,6 +68,14 @@ class Left(_Data):
     removed_by: UUID | None = Field(description="Null for somebody who left by themselves.")
 
 
+class ForgottenExecution(_Data):
+    """Of a call that is no more: the history was cleared since."""
+
+    id: UUID
+    session_id: UUID
+    run_id: UUID
+
+
 class SessionChanges(_Data):
     """What was changed. `messages` among the fields says that the history was cleared."""
 
@@ -85,7 +95,7 @@ class Event:
     kind: str
     title: str
     summary: str
-    data: type[BaseModel]
+    data: type[BaseModel] | UnionType
     example: dict[str, Any]
     is_durable: bool
     in_streams: bool
@@ -96,8 +106,9 @@ class Event:
         if self.is_durable:
             number = Field(description="1, 2, 3 … in the session, without gaps.")
             fields["event_seq"] = (int, number)
-        name = "".join(word.capitalize() for word in self.kind.replace(".", " ").split())
-        return create_model(f"{name}Event", __config__=ConfigDict(extra="forbid"), **fields, data=(self.data, ...))
+        fields["data"] = (self.data, ...)
+        name = "".join(word.capitalize() for word in self.kind.replace(".", " ").replace("_", " ").split())
+        return create_model(f"{name}Event", __config__=ConfigDict(extra="forbid"), **fields)
 
     @property
     def frame_example(self) -> dict[str, Any]:
@@ -109,7 +120,7 @@ def _durable(
     kind: EventType,
     title: str,
     summary: str,
-    data: type[BaseModel],
+    data: type[BaseModel] | UnionType,
     example: dict[str, Any],
     *,
     in_streams: bool = False,
@@ -121,7 +132,22 @@ def _run(kind: EventType, title: str, summary: str, **changes: Any) -> Event:
     return _durable(kind, title, summary, RunRead, RUN_EXAMPLE | changes, in_streams=True)
 
 
-_FINISHED_AT = RUN_EXAMPLE["finished_at"]
+def _tool(kind: EventType, title: str, summary: str, **changes: Any) -> Event:
+    # An event stream is over before a history can be cleared, so it has executions only.
+    data = ToolExecutionRead | ForgottenExecution
+    return _durable(kind, title, summary, data, TOOL_EXECUTION_EXAMPLE | changes, in_streams=True)
+
+
+_RAN = {"expires_at": None, "attempts": 1, "started_at": "2026-01-31T09:30:00.004000Z"}
+_ENDED = _RAN | {"duration_ms": 310, "finished_at": "2026-01-31T09:30:00.314000Z"}
+_DECIDED = {"decided_by": _ROSA["id"], "decided_at": "2026-01-31T09:31:00.000000Z"}
+_TIMED_OUT = {
+    "type": "about:blank",
+    "title": "The tool took too long",
+    "status": 504,
+    "detail": "It did not answer within 20 s.",
+    "code": "tool-timed-out",
+}
 
 DURABLE = (
     _durable(
@@ -164,6 +190,47 @@ DURABLE = (
         error=_PROBLEM,
     ),
     _run(EventType.RUN_CANCELLED, "Run cancelled", "Somebody stopped it. What was said is kept.", status="cancelled"),
+    _run(
+        EventType.RUN_AWAITING_APPROVAL,
+        "Run awaits approval",
+        "Calls of tools wait for somebody's decision; the run goes on when none does any more.",
+        status="awaiting_approval",
+        finished_at=None,
+    ),
+    _tool(
+        EventType.TOOL_REQUESTED,
+        "Tool requested",
+        "The assistant calls a tool. Whether it runs or waits for somebody comes next.",
+    ),
+    _tool(EventType.TOOL_APPROVAL_REQUIRED, "Tool needs approval", "The call waits for a person, until `expires_at`."),
+    _tool(EventType.TOOL_APPROVED, "Tool approved", "Somebody let it run.", status="approved", **_DECIDED),
+    _tool(EventType.TOOL_STARTED, "Tool started", "It runs now.", status="running", **_RAN),
+    _tool(
+        EventType.TOOL_COMPLETED,
+        "Tool completed",
+        "It answered, and the model is told.",
+        status="succeeded",
+        result="High water at 14:10.",
+        **_ENDED,
+    ),
+    _tool(
+        EventType.TOOL_FAILED,
+        "Tool failed",
+        "It went wrong or took too long, and the model is told; `error` says why.",
+        status="timed_out",
+        result="The call failed: it did not answer within 20 s.",
+        error=_TIMED_OUT,
+        **_ENDED,
+    ),
+    _tool(
+        EventType.TOOL_REJECTED,
+        "Tool rejected",
+        "Somebody refused it, or nobody decided in time. It is not run, and the model is told.",
+        status="rejected",
+        reason="Ask the harbour office.",
+        finished_at=_DECIDED["decided_at"],
+        **_DECIDED,
+    ),
     _durable(
         EventType.REACTION_UPDATED,
         "Reaction updated",

@@ -9,6 +9,7 @@ from chat_api.config import ApiSettings
 from chat_api.kit.db import Database
 from chat_api.kit.redis import RedisClients
 from chat_api.kit.storage import Storage
+from chat_api.runs.dialogue import Dialogue
 from chat_api.runs.executor import RunExecutor
 from chat_api.runs.images import AttachedFiles
 from chat_api.runs.limits import SendLimit
@@ -16,8 +17,10 @@ from chat_api.runs.recovery import RunRecovery
 from chat_api.runs.repository import RunRepository
 from chat_api.runs.stream_log import NoStreamLog, RedisStreamLog
 from chat_api.runs.streams import RunStreams
+from chat_api.runs.tool_rounds import ToolRounds
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.related import RelatedContexts
+from chat_api.tools.expiry import ApprovalExpiry
 
 
 class RunEngine:
@@ -43,9 +46,15 @@ class RunEngine:
         )
         files = AttachedFiles(database, storage, bytes_at_once=settings.run_image_bytes)
         related = RelatedContexts(database, messages=settings.related_messages)
-        self.executor = RunExecutor(self.repository, self.streams, related, files, agent, settings)
+        rounds = ToolRounds(
+            database, hints, attempts=settings.tool_attempts, approval_seconds=settings.approval_seconds
+        )
+        dialogue = Dialogue(agent, self.repository, rounds)
+        self.executor = RunExecutor(self.repository, self.streams, related, files, dialogue, settings)
         self.sends = SendLimit(settings)
-        self.recovery = RunRecovery(self.repository, self.streams, self.executor, settings)
+        self.recovery = RunRecovery(
+            self.repository, self.streams, self.executor, ApprovalExpiry(database, hints), settings
+        )
         self._draining: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -52,6 +52,22 @@ class RunBroken(Problem):
     detail = "Something went wrong on our side. The request id finds it in our logs; regenerate to try again."
 
 
+class OutcomeUnknown(Problem):
+    """What a call of a tool failed with when nobody heard how it ended, and it must not be run twice."""
+
+    status = 502
+    code = "tool-outcome-unknown"
+    title = "Nobody knows how the call ended"
+    detail = "The connection to the tool was lost while it ran. It may have done its work; it was not run again."
+
+
+class ApprovalExpired(Problem):
+    status = 409
+    code = "approval-expired"
+    title = "Nobody decided in time"
+    detail = "A call of a tool waited for a decision for too long. Regenerate the reply to try again."
+
+
 class QuestionDeleted(Problem):
     """What a run fails with when the message it should answer is deleted before its turn comes."""
 

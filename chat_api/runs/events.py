@@ -1,9 +1,10 @@
 """The events of one run, numbered from 1 without gaps, as SSE sends them.
 
 1 restates the message that is answered; 2 is `run.started` and 3 the empty reply; then come the deltas, the
-passages that the reply cites, and at last the whole reply and the terminal event. Number 1 is never kept
-anywhere: it is built from the row, so a client that sent the message has its acknowledgement even while the
-run waits.
+passages that the reply cites, and at last the whole reply and the terminal event. A run that waits for a decision
+ends its stream like that too. After the decision it goes on with the next number, with `run.started`. Number 1 is
+never kept anywhere: it is built from the row, so a client that sent the message has its acknowledgement even while
+the run waits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import orjson
 from chat_api.runs.models import RunStatus
 
 FIRST_STREAMED_ID = 2
-TERMINAL_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", "run.awaiting_approval"})
+CLOSING_EVENTS = 2
+"""The whole reply, and the terminal event."""
+WAITING = "run.awaiting_approval"
+TERMINAL_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", WAITING})
 KEEPALIVE = b": keep-alive\n\n"
 
 
@@ -41,10 +45,10 @@ def delta_data(message_id: UUID, offset: int, text: str) -> bytes:
     return b'{"message_id":"%b","offset":%d,"text":%b}' % (str(message_id).encode(), offset, orjson.dumps(text))
 
 
-def delta_text(data: bytes) -> str:
+def delta_at(data: bytes) -> tuple[int, str]:
+    """Where a piece of a reply begins, and the piece."""
     parsed: dict[str, Any] = orjson.loads(data)
-    text: str = parsed["text"]
-    return text
+    return parsed["offset"], parsed["text"]
 
 
 def citations_data(message_id: UUID, citations: list[dict[str, Any]]) -> bytes:

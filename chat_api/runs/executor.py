@@ -7,20 +7,17 @@ connection to the database is held while the model speaks.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing
-from enum import Enum, auto
-from itertools import chain, repeat
-from typing import Any, TypeVar, assert_never
+from typing import assert_never
 from uuid import UUID
 
-from chat_api.clients.agent import AGENT_RESTARTING, Agent, AgentBrokeOff, AgentRefused, AgentUnavailable
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.kit.models import new_id
+from chat_api.runs.active import ActiveRun, Stop
+from chat_api.runs.dialogue import Dialogue, LeaseLost
 from chat_api.runs.errors import (
+    ApprovalExpired,
     BotUnavailable,
     DocumentsBeingDeleted,
     QuestionDeleted,
@@ -28,89 +25,23 @@ from chat_api.runs.errors import (
     RunInterrupted,
     RunTimedOut,
 )
-from chat_api.runs.events import FIRST_STREAMED_ID, citations_data, delta_data, terminal_type
+from chat_api.runs.events import CLOSING_EVENTS, FIRST_STREAMED_ID, terminal_type
 from chat_api.runs.images import AttachedFiles
 from chat_api.runs.models import RunStatus
+from chat_api.runs.patience import patiently
 from chat_api.runs.prompt import chat_request
 from chat_api.runs.repository import Claim, Ended, Ending, Holder, RunRepository
 from chat_api.runs.session_bot import Knowledge
-from chat_api.runs.streams import LiveStream, RunStreams
+from chat_api.runs.streams import RunStreams
 from chat_api.sessions.related import RelatedContexts
 from chat_api.sessions.schemas import RelatedContext
-from shared.contracts.chat import ChatRequest, CitationsEvent, DeltaEvent, DoneEvent, ErrorEvent, Usage, UsageEvent
-from shared.contracts.knowledge import MAX_EXCLUDED, CitationData
+from shared.contracts.knowledge import MAX_EXCLUDED
 from shared.logging import get_logger, request_id_var
 from shared.problems import Problem
 
 log = get_logger("runs")
 
-Result = TypeVar("Result")
-
-# An agent that was killed is back within 2 to 5 s; a run has to be over within 10 s.
-_AGENT_PATIENCE_SECONDS = 7.0
-_STORE_PATIENCE_SECONDS = 30.0
-_BACKOFF_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0)
-CLOSING_EVENTS = 2
-
-
-class Stop(Enum):
-    """Why a run is stopped from outside: somebody cancelled it, another process has it, or we shut down."""
-
-    CANCELLED = auto()
-    LEASE_LOST = auto()
-    SHUTDOWN = auto()
-
-
-class ActiveRun:
-    """A run that this process answers now."""
-
-    def __init__(self, claim: Claim, stream: LiveStream) -> None:
-        self.claim = claim
-        self.stream = stream
-        self.stop: Stop | None = None
-        self.ending = False
-        self.usage: Usage | None = None
-        self.citations: list[dict[str, Any]] = []
-        self.done: DoneEvent | None = None
-        self.task: asyncio.Task[None] | None = None
-        self._parts: list[str] = []
-        self._length = 0
-        self._stored_length = 0
-
-    @property
-    def text(self) -> str:
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether a reader may have heard something of the reply."""
-        return self._length > 0 or bool(self.citations)
-
-    def say(self, text: str) -> None:
-        """Pass on more of the reply. The offset counts Unicode code points."""
-        self.stream.publish("message.delta", delta_data(self.claim.reply_message_id, self._length, text))
-        self._parts.append(text)
-        self._length += len(text)
-
-    def cite(self, citations: list[CitationData]) -> None:
-        """Pass on what the reply stands on."""
-        if citations:
-            self.citations = [citation.model_dump(mode="json") for citation in citations]
-            self.stream.publish("message.citations", citations_data(self.claim.reply_message_id, self.citations))
-
-    def unstored_text(self) -> str | None:
-        """The text so far, if it grew since the last call."""
-        if self._length == self._stored_length:
-            return None
-        self._stored_length = self._length
-        return self.text
-
-    def interrupt(self, reason: Stop) -> None:
-        if self.stop is None and not self.ending and self.task is not None:
-            self.stop = reason
-            self.task.cancel()
+_GIVE_WAY_SECONDS = 0.1
 
 
 class RunExecutor:
@@ -122,7 +53,7 @@ class RunExecutor:
         streams: RunStreams,
         related: RelatedContexts,
         files: AttachedFiles,
-        agent: Agent,
+        dialogue: Dialogue,
         settings: ApiSettings,
     ) -> None:
         self.owner = uuid.uuid4().hex
@@ -130,7 +61,7 @@ class RunExecutor:
         self._streams = streams
         self._related = related
         self._files = files
-        self._agent = agent
+        self._dialogue = dialogue
         self._settings = settings
         self._active: dict[UUID, ActiveRun] = {}
         self._accepting = True
@@ -172,15 +103,17 @@ class RunExecutor:
         if earlier is not None:
             # We froze past our own lease and got the run a second time: the later attempt alone may speak.
             await self._give_way(earlier)
-        resumed = claim.lease.attempt > 1
-        active = ActiveRun(claim, await self._streams.open(claim.lease.run_id, resumed=resumed))
+        stream = await self._streams.open(
+            claim.lease.run_id, resumed=claim.lease.attempt > 1, at_least=claim.stream_position
+        )
+        active = ActiveRun(claim, stream)
         self._active[claim.lease.run_id] = active
         active.task = asyncio.create_task(self._execute(active), name=f"run-{claim.lease.run_id}")
 
     async def _give_way(self, earlier: ActiveRun) -> None:
         earlier.interrupt(Stop.LEASE_LOST)
         while self._active.get(earlier.claim.lease.run_id) is earlier and earlier.task is not None:
-            await asyncio.wait([earlier.task], timeout=_BACKOFF_SECONDS[0])
+            await asyncio.wait([earlier.task], timeout=_GIVE_WAY_SECONDS)
 
     def cancel(self, run_id: UUID) -> bool:
         """Stop a run that is answered here. Its reply keeps what was said."""
@@ -220,8 +153,9 @@ class RunExecutor:
 
     async def _execute(self, active: ActiveRun) -> None:
         lease = active.claim.lease
+        active.begun = True
         try:
-            ending = await self._answer(active)
+            ending = await (self._answer(active) if active.stop is None else self._stopped(active))
             if ending is not None:
                 active.ending = True
                 await self._end(active, ending)
@@ -236,13 +170,20 @@ class RunExecutor:
     async def _answer(self, active: ActiveRun) -> Ending | None:
         """Have the agent answer. None when the run is no longer ours to end."""
         problem: Problem | None = None
+        if active.claim.cancelled:
+            return self._ending(active, RunStatus.CANCELLED, None)
+        if active.claim.expired:
+            return self._ending(active, RunStatus.FAILED, ApprovalExpired())
         try:
-            if active.claim.cancelled:
-                return self._ending(active, RunStatus.CANCELLED, None)
             async with asyncio.timeout(self._settings.run_timeout_seconds):
                 problem = await self._converse(active)
+            if active.waits:
+                return None
         except asyncio.CancelledError:
             return await self._stopped(active)
+        except LeaseLost:
+            log.warning("run.lease_lost", run_id=str(active.claim.lease.run_id))
+            return None
         except TimeoutError:
             problem = RunTimedOut()
         except Problem as raised:
@@ -271,20 +212,20 @@ class RunExecutor:
     async def _converse(self, active: ActiveRun) -> Problem | None:
         """Ask the agent until it speaks; returns the problem that it ended with."""
         claim = active.claim
-        if active.stream.last_id < FIRST_STREAMED_ID:
+        if active.stream.last_id < FIRST_STREAMED_ID or claim.resumes or active.stream.after_wait:
             active.stream.publish("run.started", claim.run)
         if active.stream.last_id == FIRST_STREAMED_ID:
             active.stream.publish("message.created", claim.reply)
         if claim.bot_id is not None and claim.bot is None:
             raise BotUnavailable
         limit = int(claim.settings.get("chat_history_length") or self._settings.history_messages)
-        said = await self._patiently(
+        said = await patiently(
             lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
         )
         if not said:
             raise QuestionDeleted
         async with self._files.room_for(said):
-            keys = await self._patiently(lambda: self._files.keys(said))
+            keys = await patiently(lambda: self._files.keys(said))
             request = chat_request(
                 claim,
                 await self._files.shown(said, keys),
@@ -292,21 +233,7 @@ class RunExecutor:
                 knowledge=await self._knowledge(claim),
                 related=await self._related_context(claim),
             )
-            return await self._ask(active, request)
-
-    async def _ask(self, active: ActiveRun, request: ChatRequest) -> Problem | None:
-        """Call the agent, and call it again while it cannot be reached."""
-        give_up_at: float | None = None
-        for delay in _backoff():
-            try:
-                return await self._listen(active, request)
-            except (AgentUnavailable, AgentBrokeOff):
-                # As long as nothing was said, nobody can notice that the agent begins anew.
-                give_up_at = give_up_at or time.monotonic() + _AGENT_PATIENCE_SECONDS
-                if active.has_spoken or time.monotonic() + delay > give_up_at:
-                    raise
-                await asyncio.sleep(delay)
-        raise AssertionError("the back-off never ends")
+            return await self._dialogue.hold(active, request)
 
     async def _knowledge(self, claim: Claim) -> Knowledge | None:
         """What the bot's documents are; None where it asks the model alone.
@@ -316,7 +243,7 @@ class RunExecutor:
         bot = claim.bot
         if bot is None or not bot.looks_things_up:
             return None
-        knowledge = await self._patiently(lambda: self._repository.knowledge(bot.id))
+        knowledge = await patiently(lambda: self._repository.knowledge(bot.id))
         if len(knowledge.deleted) > MAX_EXCLUDED:
             raise DocumentsBeingDeleted
         return knowledge
@@ -326,47 +253,26 @@ class RunExecutor:
         if claim.related_session_id is None:
             return None
         lease = claim.lease
-        return await self._patiently(lambda: self._related.for_run(lease.session_id, lease.run_id))
-
-    async def _listen(self, active: ActiveRun, request: ChatRequest) -> Problem | None:
-        """One call to the agent, to its end; returns the problem that the agent reported."""
-        async with aclosing(self._agent.chat(request)) as events:
-            async for event in events:
-                match event:
-                    case DeltaEvent():
-                        active.say(event.text)
-                    case CitationsEvent():
-                        active.cite(event.citations)
-                    case UsageEvent():
-                        active.usage = event.usage
-                    case DoneEvent():
-                        active.done = event
-                    case ErrorEvent():
-                        if event.problem.code == AGENT_RESTARTING and not active.has_spoken:
-                            raise AgentUnavailable
-                        return AgentRefused(event.problem)
-                    case _:
-                        assert_never(event)
-        return None
+        return await patiently(lambda: self._related.for_run(lease.session_id, lease.run_id))
 
     def _ending(self, active: ActiveRun, status: RunStatus, problem: Problem | None) -> Ending:
-        done = active.done
         return Ending(
             status=status,
             content=active.text,
             stream_length=active.stream.last_id + CLOSING_EVENTS,
             error=None if problem is None else problem.as_json(request_id_var.get()),
-            usage=None if active.usage is None else active.usage.model_dump(),
-            provider=None if done is None else done.provider.value,
-            model=None if done is None else done.model,
-            latency_ms=None if done is None else done.latency_ms,
-            time_to_first_token_ms=None if done is None else done.time_to_first_token_ms,
+            usage=active.usage,
+            provider=active.provider,
+            model=active.model,
+            latency_ms=active.latency_ms,
+            time_to_first_token_ms=active.first_token_ms,
             citations=active.citations or None,
+            called_tools=active.called_tools,
         )
 
     async def _end(self, active: ActiveRun, ending: Ending) -> None:
         lease = active.claim.lease
-        ended = await self._patiently(lambda: self._repository.finish(lease, ending))
+        ended = await patiently(lambda: self._repository.finish(lease, ending))
         if ended is None:
             ended = await self._ended_before(active, ending)
         if ended is None:
@@ -381,27 +287,4 @@ class RunExecutor:
     async def _ended_before(self, active: ActiveRun, ending: Ending) -> Ended | None:
         """A commit whose answer was lost looks like a lost lease when it is tried again: tell them apart."""
         run_id = active.claim.lease.run_id
-        state = await self._patiently(lambda: self._repository.state(run_id))
-        if state is None or state.status is not ending.status or state.stream_length != ending.stream_length:
-            return None
-        return Ended(state.run, state.reply)
-
-    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Do it again while the store is away: PostgreSQL restarts faster than a person notices.
-
-        Shielded, because a statement that is cancelled half-way costs its connection.
-        """
-        give_up_at = time.monotonic() + _STORE_PATIENCE_SECONDS
-        for delay in _backoff():
-            try:
-                return await asyncio.shield(asyncio.ensure_future(work()))
-            except Exception as error:
-                if not is_store_down(error) or time.monotonic() + delay > give_up_at:
-                    raise
-                await asyncio.sleep(delay)
-        raise AssertionError("the back-off never ends")
-
-
-def _backoff() -> Iterator[float]:
-    """Delays in seconds: growing ones, then the last for ever."""
-    return chain(_BACKOFF_SECONDS, repeat(_BACKOFF_SECONDS[-1]))
+        return await patiently(lambda: self._repository.stands_as(run_id, ending.status, ending.stream_length))

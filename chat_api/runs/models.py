@@ -26,7 +26,12 @@ FINAL_STATUSES = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CAN
 
 
 class Run(Base):
-    """`attempt` fences: a process may write only while the attempt it claimed is the current one."""
+    """`attempt` fences: a process may write only while the attempt it claimed is the current one.
+
+    `progress` is the attempt in which the run last got further: those after it failed. `pending_calls` of its tools
+    wait for a decision. Where it waits, or began another round, `stream_position` is the number of the last event of
+    its stream and `said_characters` the length of its reply: from there it goes on, in whichever process.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -57,6 +62,11 @@ class Run(Base):
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     stream_length: Mapped[int | None]
+    pending_calls: Mapped[int] = mapped_column(server_default=text("0"))
+    progress: Mapped[int] = mapped_column(server_default=text("0"))
+    stream_position: Mapped[int | None]
+    said_characters: Mapped[int] = mapped_column(server_default=text("0"))
+    expired_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chat_api.bots.tools import effective_tools
 from chat_api.runs.related import Quotation
 from chat_api.runs.repository import Claim, Exchange
 from chat_api.runs.session_bot import Knowledge, SessionBot, joined_prompt
 from chat_api.sessions.schemas import RelatedContext
 from shared.contracts.chat import ChatMessage, ChatRequest, ChatRole, ChatUser, ModelChoice, Provider
 from shared.contracts.knowledge import RetrievalOptions
+from shared.contracts.tools import ApprovalMode
 
 
 def chat_request(
@@ -22,8 +24,8 @@ def chat_request(
 ) -> ChatRequest:
     """The turn as the agent wants it, with the last `limit` messages at most.
 
-    With `knowledge`, the agent looks into the documents of the claim's bot first. What is `related` comes before the
-    messages, as a quotation.
+    With `knowledge`, the agent looks into the documents of the claim's bot, first or when the model wants to. What is
+    `related` comes before the messages, as a quotation.
     """
     messages: list[ChatMessage] = []
     # Those who left are still heard in what is shown.
@@ -54,7 +56,13 @@ def chat_request(
         messages=messages,
         collections=[] if grounded is None else [grounded.id],
         retrieval=_retrieval(grounded, knowledge),
-        user=ChatUser(id=claim.user_id),
+        ground=grounded is None or grounded.is_grounded,
+        tools=effective_tools(
+            claim.settings.get("tools"), None if claim.bot is None else claim.bot.configuration, grounded is not None
+        ),
+        # Every call comes back before it is run: what is on record is decided here, and recorded first.
+        approval_mode=ApprovalMode.ALWAYS,
+        user=None if claim.asked_by is None else ChatUser(id=claim.asked_by, session_id=claim.lease.session_id),
     )
 
 

@@ -14,11 +14,12 @@ from typing import Any
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.runs.errors import RunInterrupted
-from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, cited, delta_text, terminal_type
-from chat_api.runs.executor import CLOSING_EVENTS, RunExecutor
+from chat_api.runs.events import CLOSING_EVENTS, FIRST_STREAMED_ID, RunEvent, cited, delta_at, terminal_type
+from chat_api.runs.executor import RunExecutor
 from chat_api.runs.models import RunStatus
 from chat_api.runs.repository import Ending, Orphan, RunRepository
 from chat_api.runs.streams import RunStreams
+from chat_api.tools.expiry import ApprovalExpiry
 from shared.logging import get_logger
 
 log = get_logger("runs.recovery")
@@ -26,11 +27,17 @@ log = get_logger("runs.recovery")
 
 class RunRecovery:
     def __init__(
-        self, repository: RunRepository, streams: RunStreams, executor: RunExecutor, settings: ApiSettings
+        self,
+        repository: RunRepository,
+        streams: RunStreams,
+        executor: RunExecutor,
+        approvals: ApprovalExpiry,
+        settings: ApiSettings,
     ) -> None:
         self._repository = repository
         self._streams = streams
         self._executor = executor
+        self._approvals = approvals
         self._settings = settings
         self._stopping = asyncio.Event()
         self._store_was_down = False
@@ -66,7 +73,9 @@ class RunRecovery:
         for orphan in orphans:
             # One that cannot be settled must not keep the others waiting; its lease runs out again.
             await self._surviving(partial(self._settle, orphan))
-        for session_id in await self._repository.sessions_with_waiting_runs(self._settings.run_poll_seconds):
+        late = await self._approvals.expire()
+        waiting = await self._repository.sessions_with_waiting_runs(self._settings.run_poll_seconds)
+        for session_id in {*late, *waiting}:
             await self._surviving(partial(self._executor.start_next, session_id))
 
     async def _hear_who_lives(self) -> None:
@@ -79,12 +88,13 @@ class RunRecovery:
         """End an orphan that has spoken; answer one that has not again, which nobody can notice."""
         lease = orphan.lease
         events = await self._streams.seal(lease.run_id)
-        said = _said(events)
+        said = _said(events, orphan.content)
         # The log may be ahead of the last checkpoint, or gone: the longer one is what was said.
         content = said if len(said) >= len(orphan.content) else orphan.content
+        spoke = len(content) > orphan.said_characters or bool(_cited(events))
         if orphan.cancelled:
             await self._end(orphan, RunStatus.CANCELLED, content, events)
-        elif content or _cited(events) or lease.attempt >= self._settings.run_attempts:
+        elif spoke or orphan.failures >= self._settings.run_attempts:
             await self._end(orphan, RunStatus.FAILED, content, events)
         else:
             await self._repository.release(lease)
@@ -93,13 +103,15 @@ class RunRecovery:
 
     async def _end(self, orphan: Orphan, status: RunStatus, content: str, events: list[RunEvent]) -> None:
         lease = orphan.lease
-        last_id = events[-1].id if events else FIRST_STREAMED_ID
+        last_id = events[-1].id if events else (orphan.stream_position or FIRST_STREAMED_ID)
         ending = Ending(
             status=status,
             content=content,
             stream_length=last_id + CLOSING_EVENTS,
             error=RunInterrupted().as_json() if status is RunStatus.FAILED else None,
+            usage=orphan.usage,
             citations=_cited(events),
+            called_tools=orphan.stream_position is not None,
         )
         ended = await self._repository.finish(lease, ending)
         if ended is None:
@@ -108,7 +120,9 @@ class RunRecovery:
         closing = [RunEvent(last_id + CLOSING_EVENTS, terminal_type(status), ended.run)]
         if ended.reply is not None:
             closing.insert(0, RunEvent(last_id + 1, "message.updated", ended.reply))
-        await self._streams.conclude(lease.run_id, events[-1].id if events else FIRST_STREAMED_ID - 1, closing)
+        # Without a log, what comes next follows what was there when the run was stored last.
+        before = orphan.stream_position or FIRST_STREAMED_ID - 1
+        await self._streams.conclude(lease.run_id, events[-1].id if events else before, closing)
         await self._executor.start_next(lease.session_id)
 
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -123,8 +137,14 @@ class RunRecovery:
                 log.exception("recovery.failed")
 
 
-def _said(events: list[RunEvent]) -> str:
-    return "".join(delta_text(event.data) for event in events if event.type == "message.delta")
+def _said(events: list[RunEvent], stored: str) -> str:
+    """The reply as far as its pieces make it up. What was said before they are kept from is in what is `stored`."""
+    text = ""
+    for event in events:
+        if event.type == "message.delta":
+            offset, piece = delta_at(event.data)
+            text = (text if len(text) >= offset else stored)[:offset] + piece
+    return text
 
 
 def _cited(events: list[RunEvent]) -> list[dict[str, Any]] | None:

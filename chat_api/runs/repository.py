@@ -13,6 +13,8 @@ from chat_api.attachments.statements import OWNED
 from chat_api.kit.db import Database
 from chat_api.messages.errors import MessageNotFound
 from chat_api.runs import statements as sql
+from chat_api.runs.documents import SESSION_STATUS
+from chat_api.runs.errors import OutcomeUnknown
 from chat_api.runs.models import RunStatus
 from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
 from chat_api.runs.turns import SessionTurns
@@ -77,12 +79,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A leased run with all that its turn needs. `bot` is None also where the session's bot may not be used."""
+    """A leased run with all that its turn needs. `bot` is None also where the session's bot may not be used.
+
+    `asked_by` sent the message that is answered. The run `resumes` when it waited for a decision. `stream_position`
+    is set for a run that called tools: it goes on where its reply had `said_characters`, and what it did before took
+    `usage`.
+    """
 
     lease: Lease
     trigger_message_id: UUID
     reply_message_id: UUID
-    user_id: UUID
+    asked_by: UUID | None
     provider: str | None
     model: str | None
     system_prompt: str | None
@@ -92,6 +99,11 @@ class Claim:
     related_session_id: UUID | None
     several_people: bool
     cancelled: bool
+    expired: bool
+    resumes: bool
+    stream_position: int | None
+    said_characters: int
+    usage: dict[str, Any] | None
     run: bytes
     reply: bytes
 
@@ -121,6 +133,7 @@ class Ending:
     latency_ms: int | None = None
     time_to_first_token_ms: int | None = None
     citations: list[dict[str, Any]] | None = None
+    called_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,7 @@ class Ended:
 class Cancelled:
     """`at_once`: the run had not begun, so it has ended without anybody else having to hear of it."""
 
+    session_id: UUID
     was: RunStatus
     at_once: bool
     run: bytes
@@ -140,9 +154,15 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
+    """A run whose process died. `failures` are its starts since it last got further, this one included."""
+
     lease: Lease
     cancelled: bool
     content: str
+    failures: int
+    stream_position: int | None
+    said_characters: int
+    usage: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +320,9 @@ class RunRepository:
 
     async def finish(self, lease: Lease, ending: Ending) -> Ended | None:
         """End a run and its reply together. None when the lease was lost: nothing was written then."""
+        called = (OutcomeUnknown().as_json(),) if ending.called_tools else ()
         row = await self._database.fetch_row(
-            sql.FINISH,
+            sql.FINISH_WITH_TOOLS if called else sql.FINISH,
             lease.session_id,
             lease.run_id,
             lease.attempt,
@@ -317,6 +338,7 @@ class RunRepository:
             ending.latency_ms,
             ending.time_to_first_token_ms,
             ending.citations,
+            *called,
         )
         if row is None:
             return None
@@ -334,7 +356,8 @@ class RunRepository:
             return None
         self._tell(row["session_id"], row["event_seq"])
         was, now = RunStatus(row["was"]), row["now"]
-        return Cancelled(was=was, at_once=was is RunStatus.QUEUED and now == RunStatus.CANCELLED, run=row["run"])
+        at_once = was is RunStatus.QUEUED and now == RunStatus.CANCELLED
+        return Cancelled(session_id=row["session_id"], was=was, at_once=at_once, run=row["run"])
 
     async def visible(self, run_id: UUID, user_id: UUID) -> bytes | None:
         return await self._database.fetch_json(sql.RUN_VISIBLE, run_id, user_id)
@@ -353,6 +376,13 @@ class RunRepository:
             reply=row["reply"],
         )
 
+    async def stands_as(self, run_id: UUID, status: RunStatus, stream_length: int) -> Ended | None:
+        """The run and its reply, if that is how they are stored."""
+        state = await self.state(run_id)
+        if state is None or state.status is not status or state.stream_length != stream_length:
+            return None
+        return Ended(state.run, state.reply)
+
     async def status(self, run_id: UUID) -> RunStatus | None:
         row = await self._database.fetch_row(sql.RUN_STATUS, run_id)
         return None if row is None else RunStatus(row["status"])
@@ -364,7 +394,15 @@ class RunRepository:
         """
         rows = await self._database.fetch_rows(sql.TAKE_OVER, owner, lease_seconds, list(answered))
         return [
-            Orphan(Lease(row["session_id"], row["id"], row["attempt"], owner), row["cancelled"], row["content"] or "")
+            Orphan(
+                lease=Lease(row["session_id"], row["id"], row["attempt"], owner),
+                cancelled=row["cancelled"],
+                content=row["content"] or "",
+                failures=row["attempt"] - row["progress"],
+                stream_position=row["stream_position"],
+                said_characters=row["said_characters"],
+                usage=row["usage"],
+            )
             for row in rows
         ]
 
@@ -373,7 +411,7 @@ class RunRepository:
         return [row["session_id"] for row in rows]
 
     async def session_activity(self, session_id: UUID, user_id: UUID) -> bytes | None:
-        return await self._database.fetch_json(sql.SESSION_STATUS, session_id, user_id)
+        return await self._database.fetch_json(SESSION_STATUS, session_id, user_id)
 
 
 def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
@@ -382,7 +420,7 @@ def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
         lease=Lease(session_id, row["run_id"], row["attempt"], owner),
         trigger_message_id=row["trigger_message_id"],
         reply_message_id=row["reply_message_id"],
-        user_id=row["owner_id"],
+        asked_by=row["asked_by"],
         provider=row["provider"],
         model=row["model"],
         system_prompt=row["system_prompt"],
@@ -392,6 +430,11 @@ def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
         related_session_id=row["related_session_id"],
         several_people=row["participant_count"] > 1,
         cancelled=row["cancelled"],
+        expired=row["expired"],
+        resumes=row["attempt"] > 1 and row["event_seq"] is not None,
+        stream_position=row["stream_position"],
+        said_characters=row["said_characters"],
+        usage=row["usage"],
         run=row["run"],
         reply=row["reply"],
     )

@@ -46,8 +46,9 @@ _STREAM: dict[str, Any] = {
     "description": "The run's events, ending with `run.completed`, `run.failed`, `run.cancelled` or"
     " `run.awaiting_approval`. The data of `run.*` is a `RunRead`, of `message.created` and `message.updated` a"
     " `MessageRead`, of `message.delta` a `MessageDelta`, of `message.citations` (after the last delta, where the"
-    " reply stands on documents) a `MessageCitations`. Where the stream is no longer kept, one `message.updated`"
-    " carries the whole reply.",
+    " reply stands on documents) a `MessageCitations`, of `tool.*` a `ToolExecutionRead`. After"
+    " `run.awaiting_approval` the stream goes on, once it was decided, with the next number and `run.started`: ask for"
+    " what comes after that event. Where the stream is no longer kept, one `message.updated` carries the whole reply.",
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _SSE_EXAMPLE}},
 }
 _REPLY_MODES: dict[int | str, dict[str, Any]] = {
@@ -201,7 +202,7 @@ async def cancel_run(run_id: RunId, actor: ChatWriter, runs: Runs) -> Response:
     summary="Follow a run",
     responses={
         200: _STREAM,
-        204: {"description": "You have it all: the terminal event was the one you named."},
+        204: {"description": "You have it all: the one you named was the last."},
         **answers(RunNotFound),
     },
 )
@@ -215,7 +216,10 @@ async def follow_run(
     ] = None,
     after: Annotated[int | None, Query(ge=0, le=2**53, description="The same, for clients without headers.")] = None,
 ) -> Response:
-    """Every event after the one you name, exactly once and in order, also after the run ended."""
+    """Every event after the one you name, exactly once and in order, also after the run ended.
+
+    204 when the one you name was the terminal one, or `run.awaiting_approval` and nobody has decided yet.
+    """
     if await rows.visible(run_id, actor.user_id) is None:
         raise RunNotFound
     return await replies.resume(run_id, actor.user_id, _position(last_event_id, after))

@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from chat_api.messages.schemas import MAX_CONTENT_CHARS, MESSAGE_EXAMPLE, Citation, MessageRead
 from chat_api.runs.models import RunStatus
-from chat_api.sessions.models import ApprovalMode
 from chat_api.sessions.schemas import Metadata
 from shared.contracts.chat import Provider, Usage
+from shared.contracts.tools import ApprovalMode
 from shared.problems import ProblemDocument
 from shared.schema import ReadSchema, Timestamp, WriteSchema
 

@@ -124,6 +124,9 @@ class RunService:
         if cancelled.at_once:
             ended = RunEvent(FIRST_STREAMED_ID, terminal_type(RunStatus.CANCELLED), cancelled.run)
             await self._streams.conclude(run_id, FIRST_STREAMED_ID - 1, [ended])
+        if cancelled.was is RunStatus.AWAITING_APPROVAL:
+            # Nobody had it. Whoever claims it finds that it is over.
+            await self._executor.start_next_or_leave_it(cancelled.session_id)
         self._executor.cancel(run_id)
         return cancelled.run
 

@@ -63,8 +63,13 @@ class SessionBot:
     configuration: BotConfiguration
 
     @property
+    def is_grounded(self) -> bool:
+        """Whether passages are found before the model is asked; else it looks for them itself."""
+        return self.configuration.agent_type is not AgentType.REACT
+
+    @property
     def looks_things_up(self) -> bool:
-        """Whether passages of its documents are found before the model is asked."""
+        """Whether its documents are for the model at all."""
         match self.configuration.agent_type:
             case AgentType.CHAT:
                 return False

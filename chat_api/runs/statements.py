@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from chat_api.messages.documents import MESSAGE_COLUMNS
 from chat_api.runs.documents import RUN_COLUMNS
-from chat_api.runs.session_bot import BOT_COLUMNS, BOT_JOIN, LIVE_CITATIONS, MODEL, PROVIDER
+from chat_api.runs.session_bot import BOT_COLUMNS, BOT_JOIN, LIVE_CITATIONS
+from chat_api.runs.tool_statements import CLOSE_CALLS
+from chat_api.sessions.statements import NOBODY_LEFT
 
 
 def _message(source: str) -> str:
@@ -37,9 +39,6 @@ def _run(source: str) -> str:
 
 
 _POLICY = "coalesce(reply_policy, CASE WHEN participant_count > 1 THEN 'mentioned' ELSE 'always' END)"
-_NOBODY_LEFT = "membership_version = (SELECT x.membership_version FROM chat.sessions x WHERE x.id = s.id)"
-"""Of a session row `s` that may have been waited for: the row is new then, and the one inside as old as everything else
-that the statement sees. So it is false when somebody went meanwhile, and the caller may be the one."""
 _REPLY_DUE = f"({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool))"
 # CASE, because AND may look into the runs first, also where no reply is due.
 _STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
@@ -64,6 +63,10 @@ _NAMED = """named AS (
     ),"""
 
 
+_FIRST_START = "NULL::bigint AS stream_position, 0::bigint AS said_characters, false AS expired, NULL::jsonb AS usage"
+"""Where a run goes on that has not begun."""
+
+
 def _send(*, with_files: bool) -> str:
     """Without files the statement knows nothing of them: most messages have none, and it is what is sent most."""
     files = files_found = named = files_column = files_value = ""
@@ -81,7 +84,7 @@ def _send(*, with_files: bool) -> str:
             last_activity_at = now()
         WHERE id = $1 AND status = 'active'
           AND EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $2)
-          AND {_NOBODY_LEFT}
+          AND {NOBODY_LEFT}
           {files_found}
         RETURNING *, {_REPLY_DUE} AS reply_due, {_STARTS} AS starts
     ), m AS (
@@ -117,7 +120,7 @@ def _send(*, with_files: bool) -> str:
     )
     SELECT {_message("m")} AS message, {_run("r")} AS run, {_message("reply")} AS reply, starts,
         $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
-        false AS cancelled, s.last_event_seq AS event_seq, {BOT_COLUMNS}
+        false AS cancelled, s.last_event_seq AS event_seq, $2::uuid AS asked_by, {_FIRST_START}, {BOT_COLUMNS}
     FROM s {BOT_JOIN}
     """
 
@@ -161,7 +164,7 @@ REGENERATE = f"""
     WITH s AS (
         SELECT s.id FROM chat.sessions s
         JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
-        WHERE s.id = $1 AND s.status = 'active' AND s.{_NOBODY_LEFT} FOR UPDATE OF s
+        WHERE s.id = $1 AND s.status = 'active' AND s.{NOBODY_LEFT} FOR UPDATE OF s
     ), t AS (
         SELECT m.* FROM s
         JOIN chat.messages asked ON asked.session_id = s.id AND asked.id = $3
@@ -206,17 +209,25 @@ CLAIM = f"""
             status = 'running', attempt = attempt + 1, lease_owner = $2,
             lease_expires_at = clock_timestamp() + make_interval(secs => $3),
             started_at = coalesce(started_at, clock_timestamp()),
-            reply_message_id = coalesce(reply_message_id, $4)
+            reply_message_id = coalesce(reply_message_id, $4), stream_length = NULL
         FROM waiting w WHERE r.session_id = w.session_id AND r.id = w.id AND r.status = 'queued'
         RETURNING r.*
     ), fresh AS (
         SELECT * FROM r WHERE attempt = 1
+    ), resumed AS (
+        UPDATE chat.messages m SET status = 'streaming'
+        FROM r
+        WHERE m.session_id = r.session_id AND m.id = r.reply_message_id AND m.status = 'awaiting_approval'
+          AND r.cancel_requested_at IS NULL AND r.expired_at IS NULL
+        RETURNING m.*
+    ), begun AS (
+        SELECT session_id, 1 AS replies FROM fresh UNION ALL SELECT session_id, 0 FROM resumed
     ), numbered AS (
         UPDATE chat.sessions SET
-            last_seq = sessions.last_seq + 1, last_event_seq = sessions.last_event_seq + 2,
-            message_count = sessions.message_count + 1, last_activity_at = now()
-        FROM fresh WHERE sessions.id = fresh.session_id
-        RETURNING sessions.id, sessions.last_seq, sessions.last_event_seq
+            last_seq = sessions.last_seq + b.replies, last_event_seq = sessions.last_event_seq + 1 + b.replies,
+            message_count = sessions.message_count + b.replies, last_activity_at = now()
+        FROM begun b WHERE sessions.id = b.session_id
+        RETURNING sessions.id, sessions.last_seq, sessions.last_event_seq, b.replies
     ), m AS (
         INSERT INTO chat.messages (session_id, seq, id, role, content, parent_id, run_id, status, created_at)
         SELECT n.id, n.last_seq, f.reply_message_id, 'assistant', '', f.trigger_message_id, f.id, 'streaming',
@@ -225,15 +236,22 @@ CLAIM = f"""
         RETURNING *
     ), e AS (
         INSERT INTO chat.session_events (session_id, event_seq, type, message_id, run_id)
-        SELECT n.id, n.last_event_seq - 1, 'run.started', NULL::uuid, f.id FROM numbered n, fresh f
+        SELECT n.id, n.last_event_seq - n.replies, 'run.started', NULL::uuid, r.id FROM numbered n, r
         UNION ALL
         SELECT n.id, n.last_event_seq, 'message.created', f.reply_message_id, f.id FROM numbered n, fresh f
     )
     SELECT r.id AS run_id, r.attempt, r.trigger_message_id, r.reply_message_id,
         r.cancel_requested_at IS NOT NULL AS cancelled, (SELECT last_event_seq FROM numbered) AS event_seq,
+        r.stream_position, r.said_characters, r.expired_at IS NOT NULL AS expired, r.usage,
+        (
+            SELECT asked.sender_id FROM chat.messages asked
+            WHERE asked.session_id = r.session_id AND asked.id = r.trigger_message_id
+        ) AS asked_by,
         {BOT_COLUMNS},
         {_run("r")} AS run,
-        coalesce({_message("m")}, {_message_by_id("r.session_id", "r.reply_message_id")}) AS reply
+        coalesce(
+            {_message("m")}, {_message("resumed")}, {_message_by_id("r.session_id", "r.reply_message_id")}
+        ) AS reply
     FROM r, s {BOT_JOIN}
 """
 """($1 session, $2 lease owner, $3 lease seconds, $4 reply id) → the oldest waiting run, now leased; or no row.
@@ -303,7 +321,28 @@ Waiting, it could stand in a circle with them, and one long delete would let eve
 the owner does not know of (its claim was committed, but the answer lost) is left to run out.
 """
 
-FINISH = f"""
+
+def _finish(*, with_tools: bool) -> str:
+    """A run that called no tools knows nothing of them: most do not, and each ends once."""
+    closing = ended = tools_used = ""
+    events = "e"
+    added = "2"
+    if with_tools:
+        closing = CLOSE_CALLS
+        events = "x"
+        added = "2 + (SELECT count(*) FROM ended)"
+        tools_used = """, tools_used = ARRAY(
+                SELECT t.tool_name FROM chat.tool_executions t
+                WHERE t.session_id = r.session_id AND t.run_id = r.id AND t.started_at IS NOT NULL
+                GROUP BY t.tool_name ORDER BY min(t.round), min(t.position)
+            )"""
+        ended = """
+        INSERT INTO chat.session_events (session_id, event_seq, type, run_id, tool_execution_id)
+        SELECT n.id, n.last_event_seq - 2 - (SELECT count(*) FROM ended) + x.place,
+            CASE x.status WHEN 'rejected' THEN 'tool.rejected' ELSE 'tool.failed' END, x.run_id, x.id
+        FROM numbered n, ended x
+    ), e AS ("""
+    return f"""
     WITH s AS (
         SELECT id FROM chat.sessions WHERE id = $1 FOR UPDATE
     ), r AS (
@@ -319,25 +358,31 @@ FINISH = f"""
             prompt_tokens = ($7::jsonb ->> 'prompt_tokens')::bigint,
             completion_tokens = ($7::jsonb ->> 'completion_tokens')::bigint,
             total_tokens = ($7::jsonb ->> 'total_tokens')::bigint,
-            latency_ms = $13, time_to_first_token_ms = $14, citations = {LIVE_CITATIONS}
+            latency_ms = $13, time_to_first_token_ms = $14, citations = {LIVE_CITATIONS} {tools_used}
         FROM r WHERE m.session_id = r.session_id AND m.id = r.reply_message_id
         RETURNING m.*
-    ), numbered AS (
-        UPDATE chat.sessions SET last_event_seq = sessions.last_event_seq + 2, last_activity_at = now()
+    ), {closing} numbered AS (
+        UPDATE chat.sessions SET last_event_seq = sessions.last_event_seq + {added}, last_activity_at = now()
         FROM r WHERE sessions.id = r.session_id
         RETURNING sessions.id, sessions.last_event_seq
-    ), e AS (
+    ), {events} AS ({ended}
         INSERT INTO chat.session_events (session_id, event_seq, type, message_id, run_id)
         SELECT n.id, n.last_event_seq - 1, 'message.updated', r.reply_message_id, r.id FROM numbered n, r
         UNION ALL
         SELECT n.id, n.last_event_seq, 'run.' || r.status, NULL, r.id FROM numbered n, r
     )
     SELECT {_run("r")} AS run, {_message("m")} AS reply, n.last_event_seq AS event_seq FROM r, numbered n
-"""
+    """
+
+
+FINISH = _finish(with_tools=False)
 """($1 session, $2 run, $3 attempt, $4 lease owner, $5 status, $6 error, $7 usage, $8 stream length, $9 content,
 $10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms, $15 citations)
 → the run and its reply as stored; no row when the lease was lost.
 """
+
+FINISH_WITH_TOOLS = _finish(with_tools=True)
+"""The same for a run that called tools, with $16, the problem of a call that was still running: how did it end?"""
 
 RELEASE = """
     UPDATE chat.runs SET status = 'queued', lease_owner = NULL, lease_expires_at = NULL
@@ -353,14 +398,15 @@ CANCEL = f"""
         WHERE r.id = $1
     ), s AS (
         SELECT s.id FROM chat.sessions s JOIN found ON found.session_id = s.id
-        WHERE s.{_NOBODY_LEFT} FOR UPDATE OF s
+        WHERE s.{NOBODY_LEFT} FOR UPDATE OF s
     ), current AS (
         SELECT r.* FROM chat.runs r JOIN found ON r.session_id = found.session_id AND r.id = found.id JOIN s ON true
         FOR UPDATE OF r
     ), r AS (
         UPDATE chat.runs r SET
             cancel_requested_at = coalesce(r.cancel_requested_at, now()),
-            status = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN 'cancelled' ELSE r.status END,
+            status = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN 'cancelled'
+                WHEN c.status = 'awaiting_approval' THEN 'queued' ELSE r.status END,
             finished_at = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN now() END,
             stream_length = CASE WHEN c.status = 'queued' AND c.attempt = 0 THEN 2 END
         FROM current c
@@ -381,7 +427,8 @@ CANCEL = f"""
 """
 """($1 run, $2 caller) → the run; a waiting one is cancelled at once, a running one is marked for its holder.
 
-A run that had started once has a reply to close, so it is marked too: whoever claims it next closes it.
+A run that had started once has a reply to close, so it is marked too: whoever claims it next closes it. One that waits
+for a decision waits no longer, but to be claimed.
 """
 
 RUN_VISIBLE = f"""
@@ -410,7 +457,8 @@ TAKE_OVER = """
         ORDER BY lease_expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
     ) o
     WHERE r.session_id = o.session_id AND r.id = o.id
-    RETURNING r.session_id, r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS cancelled,
+    RETURNING r.session_id, r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS cancelled, r.progress,
+        r.stream_position, r.said_characters, r.usage,
         (SELECT m.content FROM chat.messages m WHERE m.session_id = r.session_id AND m.id = r.reply_message_id)
             AS content
 """
@@ -429,27 +477,3 @@ SESSIONS_WITH_WAITING_RUNS = """
     LIMIT 100
 """
 """($1 seconds) → sessions whose next run nobody has picked up for so long."""
-
-SESSION_STATUS = f"""
-    SELECT json_build_object(
-        'session_id', s.id, 'provider', {PROVIDER}, 'model', {MODEL}, 'approval_mode', s.approval_mode,
-        'active_run', (
-            SELECT row_to_json(d) FROM (
-                SELECT {RUN_COLUMNS} FROM chat.runs r
-                WHERE r.session_id = s.id AND r.status IN ('running', 'awaiting_approval')
-            ) d
-        ),
-        'queued_runs', (SELECT count(*) FROM chat.runs r WHERE r.session_id = s.id AND r.status = 'queued'),
-        'tools', '[]'::json,
-        'tokens', (
-            SELECT json_build_object(
-                'prompt_tokens', coalesce(sum((r.usage ->> 'prompt_tokens')::bigint), 0),
-                'completion_tokens', coalesce(sum((r.usage ->> 'completion_tokens')::bigint), 0),
-                'total_tokens', coalesce(sum((r.usage ->> 'total_tokens')::bigint), 0)
-            ) FROM chat.runs r WHERE r.session_id = s.id
-        )
-    )
-    FROM chat.sessions s JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2 {BOT_JOIN}
-    WHERE s.id = $1
-"""
-"""($1 session, $2 caller) → what the session is doing and has used."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from chat_api.kit.db import is_store_down
-from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
+from chat_api.runs.events import FIRST_STREAMED_ID, WAITING, RunEvent, terminal_type
 from chat_api.runs.models import FINAL_STATUSES, RunStatus
 from chat_api.runs.repository import RunState
 from chat_api.runs.stream_log import Kept, StreamLog
@@ -33,10 +33,14 @@ class RunStates(Protocol):
 
 
 class LiveStream:
-    """The events of one run that this process executes. Created by `RunStreams.open`."""
+    """The events of one run that this process executes. Created by `RunStreams.open`.
 
-    def __init__(self, run_id: UUID, streams: RunStreams, *, last_id: int) -> None:
+    `after_wait`: the last that its readers were told is that the run waits.
+    """
+
+    def __init__(self, run_id: UUID, streams: RunStreams, *, last_id: int, after_wait: bool) -> None:
         self.run_id = run_id
+        self.after_wait = after_wait
         self.kept = True
         self._streams = streams
         self._first_id = last_id + 1
@@ -65,6 +69,11 @@ class LiveStream:
         """No more events will come from this process, with or without a terminal one."""
         self.ended = True
         self.wake()
+
+    @property
+    def begins_after(self) -> int:
+        """Number of the last event that was told before this process had the run."""
+        return self._first_id - 1
 
     def can_tell(self, after: int) -> bool:
         """Whether what follows event `after` is among ours, or may still come from here."""
@@ -128,14 +137,22 @@ class RunStreams:
             self._tick.cancel()
             await asyncio.gather(self._tick, return_exceptions=True)
 
-    async def open(self, run_id: UUID, *, resumed: bool) -> LiveStream:
-        """The stream of a run that starts here. A resumed one goes on after what the log already has."""
-        last_id = FIRST_STREAMED_ID - 1
+    async def open(self, run_id: UUID, *, resumed: bool, at_least: int | None = None) -> LiveStream:
+        """The stream of a run that starts here. A resumed one goes on after what the log already has.
+
+        `at_least` is a number that its events have reached, for a log that is no longer kept.
+        """
+        last_id, after_wait = FIRST_STREAMED_ID - 1, False
+        earlier = self._live.get(run_id)
+        if earlier is not None:
+            await self._handed_over(earlier)
         if resumed:
-            last_id = max([last_id, *(event.id for event in await self.logged(run_id))])
+            events = await self.logged(run_id)
+            last_id = max([last_id, at_least or 0, *(event.id for event in events)])
+            after_wait = bool(events) and events[-1].type == WAITING
             # Whoever gave the run back may have sealed what its predecessor left.
             await self._log.reopen(run_id, last_id)
-        stream = LiveStream(run_id, self, last_id=last_id)
+        stream = LiveStream(run_id, self, last_id=last_id, after_wait=after_wait)
         self._live[run_id] = stream
         return stream
 
@@ -151,8 +168,7 @@ class RunStreams:
 
     async def retire(self, stream: LiveStream) -> None:
         """The run ended here, or is no longer ours. Its readers get what is pending, then its end."""
-        while not stream.has(stream.last_id - 1):
-            await stream.change()
+        await self._handed_over(stream)
         stream.end()
         if self._live.get(stream.run_id) is stream:
             del self._live[stream.run_id]
@@ -160,6 +176,11 @@ class RunStreams:
         if len(self._ended) > _ENDED_STREAMS_KEPT:
             self._ended.popitem(last=False)
         await self._log.keep_for(stream.run_id, self._keep_seconds)
+
+    async def _handed_over(self, stream: LiveStream) -> None:
+        """Return when the log has what was published: after that, whoever goes on numbers from there."""
+        while not stream.has(stream.last_id - 1):
+            await stream.change()
 
     async def seal(self, run_id: UUID) -> list[RunEvent]:
         """What the log has of a run whose process was thought dead; it can add nothing any more."""
@@ -174,21 +195,24 @@ class RunStreams:
         self._pending.append((stream, event))
         self._wakeup.set()
 
-    async def follow(self, run_id: UUID, after: int) -> AsyncGenerator[list[RunEvent]]:
+    async def follow(self, run_id: UUID, after: int, *, may_skip: bool = False) -> AsyncGenerator[list[RunEvent]]:
         """Every event after number `after`, in order, in batches as they come, up to the terminal one.
 
         `after` is 1 or more. An empty batch means that nothing came for `idle_seconds`. Ends early, without
-        a terminal event, when this process shuts down.
+        a terminal event, when this process shuts down. Who `may_skip` wants what comes now, also where what came
+        before is no longer kept: of a run that waited for long.
         """
         last_batch_at = time.monotonic()
         batch: list[RunEvent] = []
         while not self._closing.is_set():
             stream = self._live.get(run_id) or self._ended.get(run_id)
+            if stream is not None and may_skip:
+                after = max(after, stream.begins_after)
             if stream is not None and stream.can_tell(after):
                 batch = await self._read_here(stream, after)
             else:
                 # It may have ended here without a terminal event: given back, or taken over by another process.
-                batch = await self._read_elsewhere_patiently(run_id, after, flowing=bool(batch))
+                batch = await self._read_elsewhere_patiently(run_id, after, flowing=bool(batch), may_skip=may_skip)
             if batch or time.monotonic() - last_batch_at >= self._idle_seconds:
                 yield batch
                 last_batch_at = time.monotonic()
@@ -202,28 +226,30 @@ class RunStreams:
             await stream.change()
         return stream.since(after)
 
-    async def _read_elsewhere_patiently(self, run_id: UUID, after: int, *, flowing: bool) -> list[RunEvent]:
+    async def _read_elsewhere_patiently(
+        self, run_id: UUID, after: int, *, flowing: bool, may_skip: bool
+    ) -> list[RunEvent]:
         """A reader outlives a restart of PostgreSQL: its answer has begun, so it could only break off."""
         try:
-            return await self._read_elsewhere(run_id, after, flowing=flowing)
+            return await self._read_elsewhere(run_id, after, flowing=flowing, may_skip=may_skip)
         except Exception as error:
             if not is_store_down(error):
                 raise
             await asyncio.sleep(_POLL_SECONDS)
             return []
 
-    async def _read_elsewhere(self, run_id: UUID, after: int, *, flowing: bool) -> list[RunEvent]:
+    async def _read_elsewhere(self, run_id: UUID, after: int, *, flowing: bool, may_skip: bool) -> list[RunEvent]:
         """What the shared log has, or the end of the story from PostgreSQL where the log is not kept."""
         if flowing:
             # As long as events come, nobody need ask PostgreSQL whether the run goes on.
             found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
-            if found and found[0].id == after + 1:
+            if found and (may_skip or found[0].id == after + 1):
                 return found
         status = await self._states.status(run_id)
-        ended = status is None or status in FINAL_STATUSES
+        ended = status is None or status in FINAL_STATUSES or status is RunStatus.AWAITING_APPROVAL
         # The terminal event follows the commit by a moment, so the log gets a last chance.
         found = await self._log.read(run_id, after, wait_seconds=_LAST_CHANCE_SECONDS if ended else _POLL_SECONDS)
-        if found and found[0].id == after + 1:
+        if found and (may_skip or found[0].id == after + 1):
             return found
         if not ended:
             if found is None or found:
@@ -231,7 +257,10 @@ class RunStreams:
                 await asyncio.sleep(_POLL_SECONDS)
             return []
         state = await self._states.state(run_id)
-        return snapshot(state, after) if state is not None else [gone(after)]
+        told = snapshot(state, after) if state is not None else [gone(after)]
+        if not told:
+            await asyncio.sleep(_POLL_SECONDS)
+        return told
 
     async def _tick_for_ever(self) -> None:
         """One clock for all readers, so that they notice silence without a timer for every batch."""
@@ -264,7 +293,14 @@ class RunStreams:
 
 
 def snapshot(state: RunState, after: int) -> list[RunEvent]:
-    """The whole reply and the terminal event, for a reader whose deltas are no longer kept."""
+    """The whole reply and the terminal event, for a reader whose deltas are no longer kept.
+
+    Nothing for one who knows already that the run waits: the next event comes when it goes on. Nor when it went on a
+    moment ago.
+    """
+    waits = state.status is RunStatus.AWAITING_APPROVAL
+    if (waits and after >= state.stream_length) or not (waits or state.status in FINAL_STATUSES):
+        return []
     if state.reply is None or after == state.stream_length - 1:
         return [RunEvent(max(state.stream_length, after + 1), terminal_type(state.status), state.run)]
     last_id = max(state.stream_length, after + 2)

@@ -27,14 +27,6 @@ class ReplyPolicy(StrEnum):
     NEVER = "never"
 
 
-class ApprovalMode(StrEnum):
-    """Which tools wait for a person: none, those marked risky, or all."""
-
-    NEVER = "never"
-    RISKY = "risky"
-    ALWAYS = "always"
-
-
 class ParticipantRole(StrEnum):
     OWNER = "owner"
     MEMBER = "member"
@@ -50,6 +42,14 @@ class EventType(StrEnum):
     RUN_COMPLETED = "run.completed"
     RUN_FAILED = "run.failed"
     RUN_CANCELLED = "run.cancelled"
+    RUN_AWAITING_APPROVAL = "run.awaiting_approval"
+    TOOL_REQUESTED = "tool.requested"
+    TOOL_APPROVAL_REQUIRED = "tool.approval_required"
+    TOOL_APPROVED = "tool.approved"
+    TOOL_STARTED = "tool.started"
+    TOOL_COMPLETED = "tool.completed"
+    TOOL_FAILED = "tool.failed"
+    TOOL_REJECTED = "tool.rejected"
     REACTION_UPDATED = "reaction.updated"
     READ_UPDATED = "read.updated"
     PARTICIPANT_JOINED = "participant.joined"
@@ -121,5 +121,6 @@ class SessionEvent(Base):
     type: Mapped[str]
     message_id: Mapped[UUID | None]
     run_id: Mapped[UUID | None]
+    tool_execution_id: Mapped[UUID | None]
     data: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

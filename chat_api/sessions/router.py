@@ -35,6 +35,8 @@ from chat_api.sessions.errors import (
 from chat_api.sessions.models import SessionStatus
 from chat_api.sessions.repository import SessionFilter, SessionSort
 from chat_api.sessions.schemas import (
+    ApprovalModeChange,
+    ApprovalModeRead,
     ParticipantAdd,
     ParticipantRead,
     ReadMark,
@@ -43,6 +45,7 @@ from chat_api.sessions.schemas import (
     SessionPatch,
     SessionRead,
 )
+from shared.contracts.tools import ApprovalMode
 
 router = APIRouter(prefix="/sessions", tags=["Sessions"])
 
@@ -144,6 +147,20 @@ async def get_related_context(session: VisibleSession, actor: ChatReader, relate
     other no more: nothing is added to the prompt then.
     """
     return await related.for_reader(session.id, actor.user_id)
+
+
+@router.get(
+    "/{session_id}/approval-mode", summary="Read which tools wait for a person", responses=answers(SessionNotFound)
+)
+async def get_approval_mode(session: VisibleSession) -> ApprovalModeRead:
+    """Which calls of tools wait for a person: none, those marked risky, or all."""
+    return ApprovalModeRead(approval_mode=ApprovalMode(session.approval_mode))
+
+
+@router.put("/{session_id}/approval-mode", summary="Choose which tools wait for a person", responses=_OWNER_ANSWERS)
+async def put_approval_mode(session: OwnedSession, body: ApprovalModeChange, sessions: Sessions) -> ApprovalModeRead:
+    """Set it for the calls to come, also of a run that is under way. What waits already keeps waiting."""
+    return await sessions.set_approval_mode(session, body.approval_mode)
 
 
 _ALREADY_THERE: dict[int | str, dict[str, Any]] = {

@@ -8,8 +8,9 @@ from uuid import UUID
 import orjson
 from pydantic import AfterValidator, ConfigDict, Field
 
-from chat_api.sessions.models import ApprovalMode, ParticipantRole, ReplyPolicy, SessionStatus
+from chat_api.sessions.models import ParticipantRole, ReplyPolicy, SessionStatus
 from shared.contracts.chat import Provider
+from shared.contracts.tools import MAX_TOOLS, ApprovalMode, ToolPattern
 from shared.schema import ReadSchema, Timestamp, WriteSchema
 
 _METADATA_BYTES = 16 * 1024
@@ -46,6 +47,9 @@ class SessionSettings(WriteSchema):
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
     chat_history_length: int | None = Field(default=None, ge=1, le=200, description="Messages the model is shown.")
+    tools: list[ToolPattern] | None = Field(
+        default=None, max_length=MAX_TOOLS, description="What the assistant may call, in place of the bot's tools."
+    )
 
 
 class SessionCreate(WriteSchema):
@@ -91,6 +95,20 @@ class SessionPatch(WriteSchema):
     tags: list[Tag] = Field(default_factory=list, max_length=20)
     metadata: Metadata = Field(default_factory=dict)
     settings: SessionSettings = Field(default_factory=SessionSettings)
+
+
+class ApprovalModeRead(ReadSchema):
+    """Which calls of tools wait for a person in a session."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"approval_mode": "risky"}})
+
+    approval_mode: ApprovalMode
+
+
+class ApprovalModeChange(WriteSchema):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"approval_mode": "always"}})
+
+    approval_mode: ApprovalMode
 
 
 class ParticipantAdd(WriteSchema):

@@ -17,7 +17,14 @@ from chat_api.sessions.event_log import EventLog
 from chat_api.sessions.hints import SessionGone, SessionHints
 from chat_api.sessions.models import EventType, Participant, ParticipantRole, ReplyPolicy, Session, SessionStatus
 from chat_api.sessions.repository import Attendance, SessionFilter, SessionRepository, SessionSort
-from chat_api.sessions.schemas import SessionCreate, SessionPatch, SessionRead, SessionSettings
+from chat_api.sessions.schemas import (
+    ApprovalModeRead,
+    SessionCreate,
+    SessionPatch,
+    SessionRead,
+    SessionSettings,
+)
+from shared.contracts.tools import ApprovalMode
 
 
 def effective_reply_policy(session: Session) -> ReplyPolicy:
@@ -106,6 +113,13 @@ class SessionService:
             session.status = status.value
             await self._note_update(session, {"status"})
         return await self.read(session, session.owner_id)
+
+    async def set_approval_mode(self, session: Session, mode: ApprovalMode) -> ApprovalModeRead:
+        """Calls that wait already keep waiting. Setting it twice is the same as once."""
+        if session.approval_mode != mode:
+            session.approval_mode = mode.value
+            await self._note_update(session, {"approval_mode"})
+        return ApprovalModeRead(approval_mode=mode)
 
     async def delete(self, session: Session) -> None:
         await self._repository.delete(session)

@@ -268,6 +268,7 @@ def test_what_event_streams_have_as_well_is_marked(document: Json) -> None:
         "message.delta",
         "message.citations",
         "run.started",
+        *(kind for kind in EventType if kind.startswith("tool.")),
         *(TERMINAL_TYPES & set(EventType)),
     }
 

@@ -26,10 +26,14 @@ from chat_api.runs.schemas import (
     RunRead,
     SessionActivity,
 )
+from chat_api.tools.schemas import ToolExecutionPage, ToolExecutionRead
 from shared.contracts.knowledge import CitationData
+from shared.contracts.tools import ToolOutcome
 from shared.problems import ProblemDocument
 from tests.factories.chat import API, ChatApi, Person, chat_api, parse_events
+from tests.factories.tool_calls import tool_call
 from tests.fakes.agent import Gate, citing, failing
+from tests.fakes.tool_agent import ToolAgent, Wish, safe
 from tests.stores import Database
 
 Json = dict[str, Any]
@@ -44,6 +48,12 @@ EVENT_MODELS: dict[str, type[BaseModel]] = {
     "run.completed": RunRead,
     "run.failed": RunRead,
     "run.cancelled": RunRead,
+    "run.awaiting_approval": RunRead,
+    "tool.requested": ToolExecutionRead,
+    "tool.approval_required": ToolExecutionRead,
+    "tool.started": ToolExecutionRead,
+    "tool.completed": ToolExecutionRead,
+    "tool.failed": ToolExecutionRead,
 }
 
 
@@ -226,6 +236,24 @@ async def test_windows_in_both_directions(chat: ChatApi, ann: Person) -> None:
     assert [item["seq"] for item in rest["items"]] == [3, 4, 5]
 
 
+async def test_executions_of_tools(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    run_id = UUID((await chat.said(ann, session))["run"]["id"])
+    path = f"/sessions/{session['id']}/tool-executions"
+    assert assert_is(ToolExecutionPage, await read(chat, ann, path)) == {"items": [], "next_cursor": None}
+    waiting = await tool_call(chat, UUID(session["id"]), run_id)
+    failed = ProblemDocument(title="T", status=504, detail="D", code="tool-timed-out").model_dump(exclude_none=True)
+    await tool_call(chat, UUID(session["id"]), run_id, position=1, status="timed_out", error=failed, result="D")
+
+    decided = await chat.client.post(f"{API}/tool-executions/{waiting}/approve", headers=ann.headers)
+    page = assert_is(ToolExecutionPage, await read(chat, ann, path, limit=1))
+
+    assert page["items"] == [assert_is(ToolExecutionRead, decided.text)]
+    assert assert_is(ToolExecutionRead, await read(chat, ann, f"/tool-executions/{waiting}")) == page["items"][0]
+    rest = assert_is(ToolExecutionPage, await read(chat, ann, path, cursor=page["next_cursor"]))
+    assert [item["status"] for item in rest["items"]] == ["timed_out"]
+
+
 async def test_the_events_of_a_stream(chat: ChatApi, ann: Person) -> None:
     session = await chat.session(ann)
     answer = await chat.send(ann, session, headers={"Accept": "text/event-stream"})
@@ -248,9 +276,13 @@ async def test_the_events_of_a_stream(chat: ChatApi, ann: Person) -> None:
     chat.agent.script = citing(cited)
     grounded = await chat.stream(ann, await chat.session(ann, bot_id=bot["id"]))
 
-    for event in (*said, *failed, *resumed, *grounded):
+    chat.agent.script = ToolAgent([Wish(), safe(), safe(outcome=ToolOutcome.FAILED)])
+    waiting = await chat.stream(ann, session)
+
+    for event in (*said, *failed, *resumed, *grounded, *waiting):
         assert_is(EVENT_MODELS[event.type], json.dumps(event.data))
-    assert {event.type for event in (*said, *failed, *grounded)} == set(EVENT_MODELS) - {"run.cancelled"}
+    seen = {event.type for event in (*said, *failed, *grounded, *waiting)}
+    assert seen == set(EVENT_MODELS) - {"run.cancelled"}
     assert grounded[-2].data["citations"] == [cited.model_dump(mode="json")]
 
 

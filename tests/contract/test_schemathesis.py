@@ -6,11 +6,13 @@ each time.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -36,9 +38,11 @@ import chat_api.main
 from agent_service.adapters.wiring import Parts, assemble
 from agent_service.config import AgentSettings
 from chat_api.config import ApiSettings
+from chat_api.kit.db import Database as ApiDatabase
 from shared.security import ServiceName, service_signer
 from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
 from tests.factories.served import served
+from tests.factories.tool_calls import tool_call
 from tests.fakes.agent import ScriptedAgent
 from tests.fakes.embedder import QuickEmbedder
 from tests.fakes.password_hasher import RecordingHasher
@@ -73,11 +77,28 @@ def _text(_: schemathesis.DeserializationContext, response: schemathesis.Respons
     return response.text
 
 
+@dataclass(frozen=True)
+class ChatServed:
+    address: str
+    settings: ApiSettings
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What stands in the database without a route that puts it there."""
+
+    database: ApiDatabase
+
+    async def rows(self, statement: str, *args: Any) -> list[Any]:
+        return await self.database.fetch_rows(statement, *args)
+
+
 class Person:
     """Somebody with a conversation, made anew for each operation: the one before may have deleted it."""
 
-    def __init__(self, address: str, name: str) -> None:
-        self._client = httpx.Client(base_url=address, trust_env=False, timeout=10)
+    def __init__(self, served: ChatServed, name: str) -> None:
+        self._settings = served.settings
+        self._client = httpx.Client(base_url=served.address, trust_env=False, timeout=10)
         body = {"email": f"{name}@example.org", "username": name, "password": PASSWORD}
         self._post("/auth/register", json=body)
         token = self._post("/auth/token", data={"username": name, "password": PASSWORD})["access_token"]
@@ -95,13 +116,22 @@ class Person:
             "session_id": session["id"],
             "message_id": said["message"]["id"],
             "run_id": said["run"]["id"],
+            "execution_id": asyncio.run(self._waiting_call(UUID(session["id"]), UUID(said["run"]["id"]))),
             "key_id": key["id"],
             "bot_id": bot["id"],
             "user_id": session["owner_id"],
             "document_id": document["id"],
             "attachment_id": attachment["id"],
+            "model_id": f"bot:{bot['id']}",
             "emoji": "\N{THUMBS UP SIGN}",
         }
+
+    async def _waiting_call(self, session_id: UUID, run_id: UUID) -> str:
+        database = await ApiDatabase.open(self._settings)
+        try:
+            return str(await tool_call(Rows(database), session_id, run_id))
+        finally:
+            await database.close()
 
     def _post(self, path: str, **sent: Any) -> Json:
         answer = self._client.post(f"{API}{path}", **sent)
@@ -114,7 +144,7 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def chat_address(new_database: Callable[..., Database]) -> Iterator[str]:
+def chat_served(new_database: Callable[..., Database]) -> Iterator[ChatServed]:
     database = new_database()
     loaded = ApiSettings(
         environment=Environment.TEST,
@@ -125,7 +155,7 @@ def chat_address(new_database: Callable[..., Database]) -> Iterator[str]:
     )
     app = chat_api.main.create_app(loaded, agent_transport=ScriptedAgent(), passwords=PASSWORDS)
     with served(app) as address:
-        yield address
+        yield ChatServed(address, loaded)
 
 
 def parts(settings: AgentSettings) -> Parts:
@@ -208,9 +238,9 @@ class Explorer:
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
-def test_the_chat_api_answers_as_it_says(chat_document: Json, chat_address: str, mode: GenerationMode) -> None:
-    with closing(Person(chat_address, f"person-{mode.value}")) as person:
-        explorer = Explorer(chat_document, chat_address, mode, person.headers)
+def test_the_chat_api_answers_as_it_says(chat_document: Json, chat_served: ChatServed, mode: GenerationMode) -> None:
+    with closing(Person(chat_served, f"person-{mode.value}")) as person:
+        explorer = Explorer(chat_document, chat_served.address, mode, person.headers)
         failures = explorer.explore(person.conversation)
 
     assert not failures, "\n\n".join(failures)
@@ -222,7 +252,9 @@ def test_the_agent_answers_as_it_says(agent_document: Json, agent_address: str, 
     signer = service_signer(DEVELOPMENT_SERVICE_KEY, issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE)
     explorer = Explorer(agent_document, agent_address, mode, {"Authorization": f"Bearer {signer.mint('chat_api')}"})
 
-    failures = explorer.explore(lambda: {"collection_id": str(uuid4()), "document_id": str(uuid4())})
+    failures = explorer.explore(
+        lambda: {"collection_id": str(uuid4()), "document_id": str(uuid4()), "model_id": "openai", "name": "calculator"}
+    )
 
     assert not failures, "\n\n".join(failures)
     assert explorer.calls >= EXAMPLES

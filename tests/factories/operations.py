@@ -14,6 +14,12 @@ Json = dict[str, Any]
 JSON_BODY = "application/json"
 FORM_BODY = "application/x-www-form-urlencoded"
 MULTIPART_BODY = "multipart/form-data"
+OPENAI_SHAPED = {"list_models", "get_model", "create_chat_completion", "create_embeddings"}
+"""Operations whose own errors take OpenAI's shape, because its clients call them; the same at both services."""
+
+JSON_RPC = {"send_mcp_message"}
+"""Operations that take messages of JSON-RPC: what `params` may be is the method's business, and answered in its way."""
+
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -62,10 +68,20 @@ class Operation:
         return next(iter(content), None)
 
     @property
+    def requires_body(self) -> bool:
+        required: bool = self.spec.get("requestBody", {}).get("required", False)
+        return required
+
+    @property
     def body_schema(self) -> Json:
         """The schema of the body, its references followed; empty where it takes none."""
         kind = self.body_type
         return {} if kind is None else self.resolve(self.spec["requestBody"]["content"][kind]["schema"])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its body may have fields that it does not name: those that OpenAI's clients send next year."""
+        return self.id in OPENAI_SHAPED and self.body_schema.get("additionalProperties") is True
 
     def body_example(self) -> Any:
         """The documented example of the body, a new one each time; None where it takes none."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -31,8 +31,9 @@ from tests.factories.bad_input import (
 from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import uploaded
 from tests.factories.operations import FORM_BODY, JSON_BODY, MULTIPART_BODY, Operation
+from tests.factories.tool_calls import tool_call
 
-NO_IDS = {"emoji"}
+NO_IDS = {"emoji", "model_id"}
 """Parameters of paths that name nothing that is stored."""
 
 
@@ -50,15 +51,18 @@ async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
     await chat.share(person, bot, friend)
     [document] = await uploaded(chat, person, bot)
     attachment = await attached(chat, person)
+    call = await tool_call(chat, UUID(session["id"]), UUID(said["run"]["id"]))
     return {
         "session_id": session["id"],
         "message_id": said["message"]["id"],
         "run_id": said["run"]["id"],
+        "execution_id": str(call),
         "key_id": made.json()["id"],
         "bot_id": bot["id"],
         "user_id": str(friend.id),
         "document_id": document["id"],
         "attachment_id": attachment["id"],
+        "model_id": f"bot:{bot['id']}",
         "emoji": "%F0%9F%91%8D",
     }
 
@@ -162,6 +166,7 @@ async def test_an_id_of_another_kind_is_an_id_of_nothing(chat: ChatApi, ann: Per
         "session_id": values["message_id"],
         "message_id": values["run_id"],
         "run_id": values["session_id"],
+        "execution_id": values["run_id"],
         "key_id": values["session_id"],
         "bot_id": values["user_id"],
         "user_id": values["bot_id"],

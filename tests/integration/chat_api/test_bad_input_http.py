@@ -44,6 +44,14 @@ class Answer:
         assert document["request_id"] == self.headers["x-request-id"]
         return document
 
+    @property
+    def openai_error(self) -> dict[str, Any]:
+        """The error in the body, which has to be in OpenAI's shape."""
+        assert self.headers["content-type"] == "application/json", self
+        error: dict[str, Any] = json.loads(self.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}, self
+        return error
+
 
 class Wire:
     """One connection, spoken to in bytes."""
@@ -265,7 +273,9 @@ def test_a_method_that_a_path_does_not_know_is_a_problem_that_names_those_it_kno
                 continue
             answer = wire.ask(f"{method} {url} HTTP/1.1\nContent-Length: 0")
             assert answer.status == 405, f"{method} {path}: {answer}"
-            if method != "HEAD":
+            if method != "HEAD" and path.startswith("/v1/"):
+                assert answer.openai_error["code"] == "method-not-allowed"
+            elif method != "HEAD":
                 assert answer.problem["code"] == "method-not-allowed"
             assert set(answer.headers["allow"].split(", ")) == others, f"{method} {path}"
             walked += 1

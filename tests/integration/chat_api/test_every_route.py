@@ -18,7 +18,8 @@ from shared.security import ServiceName, service_signer
 from tests.factories.attachments import attached
 from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import become, uploaded
-from tests.factories.operations import NotKnownHow, Operation, operations_of
+from tests.factories.operations import OPENAI_SHAPED, NotKnownHow, Operation, operations_of
+from tests.factories.tool_calls import tool_call
 
 NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html", "asyncapi"}
 """The documents themselves, and the framework's pages that show one."""
@@ -29,7 +30,7 @@ PAGES = {"show_playground", "get_playground_file"}
 SOCKETS = {f"{API}/ws", f"{API}/ws/sessions/{{session_id}}"}
 """They ask who is there once they are open, which `realtime` tests."""
 
-TEXT = "The gold is under the oak"
+TEXT = "The gold of the harbour is under the oak"
 KEY = "ann-used-this-key"
 STATEMENTS = {
     "users": "SELECT * FROM chat.users WHERE id = $1",
@@ -48,14 +49,22 @@ STATEMENTS = {
     ),
     **{
         table: f"SELECT t.* FROM chat.{table} t JOIN chat.sessions s ON s.id = t.session_id WHERE s.owner_id = $1"
-        for table in ("participants", "messages", "message_attachments", "message_revisions", "runs", "session_events")
+        for table in (
+            "participants",
+            "messages",
+            "message_attachments",
+            "message_revisions",
+            "runs",
+            "session_events",
+            "tool_executions",
+        )
     },
     "attachments": "SELECT * FROM chat.attachments WHERE owner_id = $1",
     "ws_tickets": "SELECT * FROM chat.ws_tickets WHERE user_id = $1",
 }
 """All that belongs to a person. A new table has to be added: the test counts them."""
 
-READING_POSTS = {"search_bot"}
+READING_POSTS = {"search_bot", "send_mcp_message"}
 """They change nothing: what they ask for is too long for an address."""
 
 TICKETS = {"create_ws_ticket"}
@@ -77,8 +86,8 @@ class Belongings:
 
 
 async def belongings(chat: ChatApi, person: Person) -> Belongings:
-    """A session with a message that was edited, its run and reply, another session that it is linked to, a bot with
-    documents that is shared with others, an API key."""
+    """A session with a message that was edited, its run and reply, calls of tools that wait, another session that it
+    is linked to, a bot with documents that is shared with others, an API key."""
     friends = [await chat.person(), await chat.person()]
     bot = await chat.bot(person, name=f"bot of {person.username}", system_prompt=TEXT, visibility="shared")
     for friend in friends:
@@ -101,6 +110,16 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         headers=person.headers,
     )
     assert edited.status_code == 200, edited.text
+    calls = [
+        await tool_call(
+            chat,
+            UUID(session["id"]),
+            UUID(said["run"]["id"]),
+            position=position,
+            arguments={"url": f"https://example.org/{person.username}-looked-here"},
+        )
+        for position in range(2)
+    ]
     made = await chat.client.post(
         f"{API}/api-keys", json={"name": f"key of {person.username}", "scopes": ["chat:read"]}, headers=person.headers
     )
@@ -111,9 +130,11 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         "session_id": session["id"],
         "message_id": said["message"]["id"],
         "run_id": said["run"]["id"],
+        "execution_id": str(calls[0]),
         "key_id": made.json()["id"],
         "bot_id": bot["id"],
         "attachment_id": attachment["id"],
+        "model_id": f"bot:{bot['id']}",
         "emoji": "%F0%9F%91%8D",
     }
     secrets = [
@@ -121,6 +142,8 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         attachment["name"],
         linked["id"],
         f"whispers {person.username}",
+        f"{person.username}-looked-here",
+        str(calls[1]),
         f"bot of {person.username}",
         said["reply"]["id"],
         made.json()["key"],
@@ -152,6 +175,9 @@ def operations(chat: ChatApi) -> list[Operation]:
 
 def assert_problem(answer: httpx.Response, operation: Operation, *expected: int) -> None:
     assert answer.status_code in expected, f"{operation}: {answer.status_code} {answer.text[:300]}"
+    if operation.id in OPENAI_SHAPED:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, str(operation)
+        return
     assert answer.headers["content-type"] == "application/problem+json", str(operation)
     assert answer.json()["status"] == answer.status_code, str(operation)
 
@@ -285,6 +311,11 @@ async def test_a_key_opens_only_what_its_scopes_name(chat: ChatApi, ann: Person)
     for operation in operations(chat):
         if operation.is_public or "Bearer" not in operation.security:
             continue
+        if operation.id in OPENAI_SHAPED:
+            answer = await operation.call(chat.client, hers.values, headers=elsewhere)
+            assert answer.status_code == 200, f"{operation}: {answer.text}"
+            assert_problem(await operation.call(chat.client, hers.values, headers=reader), operation, 403)
+            continue
         refused = await operation.call(chat.client, hers.values, headers=elsewhere)
         assert_problem(refused, operation, 403)
         assert refused.json()["code"] == "insufficient-scope", str(operation)
@@ -295,6 +326,7 @@ async def test_a_key_opens_only_what_its_scopes_name(chat: ChatApi, ann: Person)
             assert_problem(answer, operation, 403)
 
     await chat.rows("DELETE FROM chat.ws_tickets WHERE api_key_id IS NOT NULL")  # the reader's own
+    await chat.rows("DELETE FROM chat.idempotency_keys WHERE key LIKE 'completion %'")  # the other's own
     assert await stored(chat, ann) == before
 
 
@@ -320,8 +352,8 @@ async def test_a_member_who_is_not_the_owner_sees_and_may_not_do(chat: ChatApi, 
     bot_owners = {"patch_bot", "delete_bot", "list_bot_shares", "put_bot_share", "delete_bot_share"}
     bot_owners |= {"upload_documents", "create_text_document", "delete_document", "reindex_document"}
     owners = {"patch_session", "delete_session", "archive_session", "unarchive_session", "clear_messages"}
-    owners |= {"add_participant", "remove_participant"}
-    senders = {"patch_message", "delete_message"}
+    owners |= {"add_participant", "remove_participant", "put_approval_mode"}
+    senders = {"patch_message", "delete_message", "approve_tool_execution", "reject_tool_execution"}
     by_id = {operation.id: operation for operation in operations(chat)}
 
     for name in sorted(owners | senders | bot_owners):

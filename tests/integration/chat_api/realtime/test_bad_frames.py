@@ -202,6 +202,14 @@ async def test_what_cannot_be_understood_is_answered_with_an_error(server: Serve
         ({"type": "typing", "session_id": own, "active": "perhaps"}, "validation-failed"),
         ({"type": "read", "session_id": own, "seq": -1}, "validation-failed"),
         ({"type": "run.cancel", "run_id": "all"}, "validation-failed"),
+        ({"type": "tool.decide", "execution_id": "all", "decision": "approve"}, "validation-failed"),
+        ({"type": "tool.decide", "execution_id": OLD_ID}, "validation-failed"),
+        ({"type": "tool.decide", "execution_id": OLD_ID, "decision": "perhaps"}, "validation-failed"),
+        ({"type": "tool.decide", "execution_id": OLD_ID, "decision": "approve", "arguments": 1}, "validation-failed"),
+        (
+            {"type": "tool.decide", "execution_id": OLD_ID, "decision": "approve", "arguments": {"\x00": 1}},
+            "validation-failed",
+        ),
         ({"type": "authenticate", "token": ann.token}, "already-authenticated"),
         ({"type": "typing", "session_id": own, "active": True}, "not-subscribed"),
     ]
@@ -244,8 +252,12 @@ async def test_sessions_of_others_are_not_there(server: Server) -> None:
                 answer = await line.ask(frame | {"session_id": session}, "error", "ack", "subscribed")
                 assert answer["type"] == "error", answer
                 assert answer["problem"]["code"] == code, answer
-        answer = await line.ask({"type": "run.cancel", "run_id": OLD_ID}, "error")
-        assert answer["problem"]["status"] == 404
+        for frame in (
+            {"type": "run.cancel", "run_id": OLD_ID},
+            {"type": "tool.decide", "execution_id": OLD_ID, "decision": "approve"},
+        ):
+            answer = await line.ask(frame, "error")
+            assert answer["problem"]["status"] == 404
         # She hears of her own words only, and he of nothing.
         await listening.tell({"type": "message.send", "session_id": hers, "client_id": "a2", "content": "Alone?"})
         created = await listening.next("message.created", "presence", "typing", "participant.joined")

@@ -84,6 +84,7 @@ async def test_a_revoked_key_loses_its_sockets(chat: ChatApi, ann: Person) -> No
         assert error["problem"]["code"] == "insufficient-scope"
         assert error["in_reply_to"] == {
             "type": "message.send", "session_id": session["id"], "client_id": "a1", "run_id": None,
+            "execution_id": None,
         }  # fmt: skip
         await chat.client.delete(f"{API}/api-keys/{key['id']}", headers=ann.headers)
         await chat.app.state.gateway.recheck()

@@ -11,8 +11,11 @@ from chat_api.realtime.events import DatabaseEvents
 from chat_api.realtime.vocabulary import DURABLE
 from chat_api.sessions.models import EventType
 from tests.factories.chat import API, ChatApi, Json, Person
+from tests.factories.tool_calls import ARGUMENTS, tool_call
 from tests.fakes.agent import Gate, breaking_off
 
+TOOLS = {kind for kind in EventType if kind.startswith("tool.")}
+TOLD_ELSEWHERE = TOOLS | {EventType.RUN_FAILED, EventType.RUN_CANCELLED, EventType.RUN_AWAITING_APPROVAL}
 MODELS = {event.kind: event.frame for event in DURABLE}
 
 
@@ -50,7 +53,7 @@ async def test_everything_that_can_happen_is_as_documented(chat: ChatApi, ann: P
     frames = await frames_of(chat, session)
 
     assert [frame["event_seq"] for frame in frames] == list(range(1, len(frames) + 1))
-    assert {frame["type"] for frame in frames} == set(EventType) - {EventType.RUN_FAILED, EventType.RUN_CANCELLED}
+    assert {frame["type"] for frame in frames} == set(EventType) - TOLD_ELSEWHERE
     by_type = {frame["type"]: frame["data"] for frame in frames}
     assert by_type["participant.left"]["removed_by"] == str(ann.id)
     assert by_type["reaction.updated"]["reactions"] == {"👍": [str(ann.id)]}
@@ -82,6 +85,57 @@ async def test_a_run_that_failed_is_as_documented(chat: ChatApi, ann: Person) ->
 
     [failed] = [frame["data"] for frame in frames if frame["type"] == "run.failed"]
     assert failed["error"]["code"]
+
+
+async def test_calls_of_tools_are_as_documented_also_after_they_were_cleared_away(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    said = await chat.said(ann, session)
+    run_id = UUID(said["run"]["id"])
+    hidden = await tool_call(
+        chat,
+        UUID(session["id"]),
+        run_id,
+        position=1,
+        redacted=("url",),
+        redact_result=True,
+        result="High water",
+        error=failed_tool(),
+    )
+    calls = [await tool_call(chat, UUID(session["id"]), run_id), hidden]
+    kinds = sorted(TOOLS)
+    for kind in kinds:
+        for execution_id in calls:
+            await add_event(chat, session, kind, run_id, execution_id)
+
+    frames = [frame for frame in await frames_of(chat, session) if frame["type"] in TOOLS]
+    await call(chat, ann, "DELETE", f"/sessions/{session['id']}/messages")
+    cleared = [frame for frame in await frames_of(chat, session) if frame["type"] in TOOLS]
+
+    assert [frame["type"] for frame in frames] == [kind for kind in kinds for _ in calls]
+    for frame in frames:
+        read = await chat.client.get(f"{API}/tool-executions/{frame['data']['id']}", headers=ann.headers)
+        assert read.status_code == 404
+    assert [frame["data"]["arguments"] for frame in frames[:2]] == [ARGUMENTS, {"url": "[redacted]"}]
+    assert "High water" not in str(frames)
+    for before, after in zip(frames, cleared, strict=True):
+        gone = {name: before["data"][name] for name in ("id", "session_id", "run_id")}
+        assert after == before | {"data": gone}
+
+
+def failed_tool() -> Json:
+    return {"type": "about:blank", "title": "No", "status": 502, "detail": "It said: High water", "code": "tool-failed"}
+
+
+async def add_event(chat: ChatApi, session: Json, kind: str, run_id: UUID, execution_id: UUID) -> None:
+    await chat.rows(
+        "WITH n AS (UPDATE chat.sessions SET last_event_seq = last_event_seq + 1 WHERE id = $1"
+        " RETURNING last_event_seq) INSERT INTO chat.session_events"
+        " (session_id, event_seq, type, run_id, tool_execution_id) SELECT $1, last_event_seq, $2, $3, $4 FROM n",
+        UUID(session["id"]),
+        kind,
+        run_id,
+        execution_id,
+    )
 
 
 async def test_a_run_that_was_cancelled_is_as_documented(chat: ChatApi, ann: Person) -> None:

@@ -56,7 +56,7 @@ async def test_every_field_can_change(chat: ChatApi, ann: Person) -> None:
         "approval_mode": "never",
         "tags": ["x"],
         "metadata": {"y": [1]},
-        "settings": {"temperature": 1.0, "max_tokens": 5, "chat_history_length": 3},
+        "settings": {"temperature": 1.0, "max_tokens": 5, "chat_history_length": 3, "tools": ["calculator"]},
     }
     changed = (await patch(chat, ann, session, **wanted)).json()
     assert {name: changed[name] for name in wanted} == wanted
@@ -88,7 +88,7 @@ async def test_settings_are_merged_and_the_rest_replaced(chat: ChatApi, ann: Per
     )
     answer = await patch(chat, ann, session, settings={"max_tokens": 20}, metadata={"b": 3}, tags=["z"])
     changed = answer.json()
-    assert changed["settings"] == {"temperature": 0.5, "max_tokens": 20, "chat_history_length": None}
+    assert changed["settings"] == {"temperature": 0.5, "max_tokens": 20, "chat_history_length": None, "tools": None}
     assert changed["metadata"] == {"b": 3}
     assert changed["tags"] == ["z"]
 
@@ -145,7 +145,12 @@ async def test_changes_are_told_as_they_read_afterwards(chat: ChatApi, ann: Pers
     assert (kind, data["fields"]) == ("session.updated", sorted(wanted))
     assert data["changes"] == {name: changed[name] for name in wanted}
     assert data["changes"]["reply_policy"] == "always"
-    assert data["changes"]["settings"] == {"temperature": 0.5, "max_tokens": 20, "chat_history_length": None}
+    assert data["changes"]["settings"] == {
+        "temperature": 0.5,
+        "max_tokens": 20,
+        "chat_history_length": None,
+        "tools": None,
+    }
 
 
 async def test_changes_at_once_are_numbered_without_gaps(chat: ChatApi, ann: Person) -> None:

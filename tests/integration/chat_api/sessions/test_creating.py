@@ -16,7 +16,7 @@ ALL_FIELDS: Json = {
     "approval_mode": "always",
     "tags": ["travel", "2026"],
     "metadata": {"colour": "blue", "deep": {"list": [1, 2.5, None, True]}},
-    "settings": {"temperature": 0.5, "max_tokens": 100, "chat_history_length": 7},
+    "settings": {"temperature": 0.5, "max_tokens": 100, "chat_history_length": 7, "tools": ["mcp:desk"]},
 }
 
 
@@ -41,7 +41,7 @@ async def test_an_empty_body_gives_the_defaults(chat: ChatApi, ann: Person) -> N
         "status": "active",
         "tags": [],
         "metadata": {},
-        "settings": {"temperature": None, "max_tokens": None, "chat_history_length": None},
+        "settings": {"temperature": None, "max_tokens": None, "chat_history_length": None, "tools": None},
         "message_count": 0,
         "last_seq": 0,
         "unread_count": 0,

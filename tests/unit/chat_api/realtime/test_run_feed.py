@@ -23,7 +23,7 @@ class Script:
         self._batches = batches
         self.is_closed = False
 
-    async def follow(self, run_id: UUID, after: int) -> AsyncGenerator[list[RunEvent], None]:
+    async def follow(self, run_id: UUID, after: int, *, may_skip: bool = False) -> AsyncGenerator[list[RunEvent], None]:
         try:
             for batch in self._batches:
                 if isinstance(batch, Exception):
@@ -122,4 +122,30 @@ async def test_an_error_ends_the_growing_and_nothing_else(error: Exception) -> N
     await settled()
     assert heard.texts == [(0, "a")]
     assert texts(feed.so_far) == [(0, "a")]
+    feed.stop()
+
+
+WAITS = RunEvent(6, "run.awaiting_approval", b"{}")
+GOES_ON = RunEvent(7, "run.started", b"{}")
+
+
+async def test_what_was_said_before_a_wait_that_is_over_is_not_told_again() -> None:
+    heard = Heard()
+    feed = RunFeed(uuid4(), Script([piece(4, 0, "May I?"), WAITS, GOES_ON, piece(8, 6, "Done.")]), heard.pass_on)
+    await settled()
+    assert heard.texts == texts(feed.so_far) == [(6, "Done.")]
+    feed.stop()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_feed_that_was_left_before_the_wait_goes_on_after_it(kept: bool) -> None:
+    """Also where nobody keeps the wait any more: whatever was said until then was told whole."""
+    left = RunFeed(uuid4(), Script([piece(4, 0, "May")]), Heard().pass_on)
+    await settled()
+    left.stop()
+    heard = Heard()
+    wait = [[piece(5, 3, " I?"), WAITS]] if kept else []
+    feed = RunFeed(left.run_id, Script(*wait, [GOES_ON, piece(8, 6, "Done.")]), heard.pass_on, left)
+    await settled()
+    assert heard.texts == [(6, "Done.")]
     feed.stop()

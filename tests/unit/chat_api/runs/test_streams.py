@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from uuid import UUID, uuid4
+
+import pytest
 
 from chat_api.runs.events import RunEvent
 from chat_api.runs.models import RunStatus
 from chat_api.runs.repository import RunState
 from chat_api.runs.stream_log import Kept, NoStreamLog
-from chat_api.runs.streams import RunStreams
+from chat_api.runs.streams import RunStreams, snapshot
 
 
 class SlowLog(NoStreamLog):
@@ -62,6 +65,74 @@ async def test_closing_lets_the_log_finish_and_hands_it_the_rest_in_order() -> N
     await asyncio.wait_for(closing, 1)
     assert log.taken == [b"first", b"second"]
     assert (log.cut_off, log.most_at_once) == (0, 1)
+
+
+class Runs:
+    """One run, as it stands. `asked` counts who looks."""
+
+    def __init__(self, status: RunStatus, stream_length: int) -> None:
+        self.now = RunState(uuid4(), uuid4(), status, stream_length, b"{}", b"{}", b"{}")
+        self.asked = 0
+
+    async def state(self, run_id: UUID) -> RunState | None:
+        return self.now
+
+    async def status(self, run_id: UUID) -> RunStatus | None:
+        self.asked += 1
+        return self.now.status
+
+
+def numbers(batch: list[RunEvent]) -> list[int]:
+    return [event.id for event in batch]
+
+
+def test_a_run_that_waits_is_told_whole_and_once() -> None:
+    waiting = Runs(RunStatus.AWAITING_APPROVAL, 9).now
+    assert numbers(snapshot(waiting, 4)) == [8, 9]
+    assert numbers(snapshot(waiting, 8)) == [9]
+    assert snapshot(waiting, 9) == snapshot(waiting, 12) == []
+
+
+@pytest.mark.parametrize("status", [RunStatus.QUEUED, RunStatus.RUNNING])
+def test_a_run_that_went_on_a_moment_ago_has_no_end_to_tell(status: RunStatus) -> None:
+    assert snapshot(Runs(status, 0).now, 4) == []
+
+
+async def test_nobody_asks_without_a_pause_whether_a_run_still_waits() -> None:
+    runs = Runs(RunStatus.AWAITING_APPROVAL, 9)
+    streams = RunStreams(NoStreamLog(), runs, keep_seconds=60, idle_seconds=0.05)
+    async with aclosing(streams.follow(uuid4(), 9)) as batches:
+        assert await anext(batches) == []
+    assert runs.asked == 1
+
+
+async def test_who_may_skip_hears_a_run_that_goes_on_after_its_stream_was_forgotten() -> None:
+    streams = RunStreams(NoStreamLog(), Runs(RunStatus.RUNNING, 0), keep_seconds=60, idle_seconds=1)
+    streams.start()
+    run_id = uuid4()
+    stream = await streams.open(run_id, resumed=True, at_least=9)
+    stream.publish("run.started", b"{}")
+    async with asyncio.timeout(2), aclosing(streams.follow(run_id, 3, may_skip=True)) as batches:
+        assert numbers(await anext(batches)) == [10]
+    await streams.close()
+
+
+async def test_a_run_that_goes_on_at_once_comes_after_all_that_was_said_of_its_wait() -> None:
+    log = SlowLog()
+    streams = RunStreams(log, NoRuns(), keep_seconds=60, idle_seconds=1)
+    streams.start()
+    run_id = uuid4()
+    earlier = await streams.open(run_id, resumed=False)
+    earlier.publish("run.awaiting_approval", b"waits")
+    await log.asked.wait()
+    opening = asyncio.create_task(streams.open(run_id, resumed=True, at_least=earlier.last_id))
+    await asyncio.sleep(0.01)
+    assert not opening.done()
+    log.may_go_on.set()
+    later = await asyncio.wait_for(opening, 1)
+    later.publish("run.started", b"goes on")
+    await streams.close()
+    assert log.taken == [b"waits", b"goes on"]
 
 
 async def test_closing_ends_where_nothing_was_said() -> None:

@@ -1,0 +1,1 @@
+"""OpenAI's interface to bots: their knowledge, behind the clients that programs already have."""
