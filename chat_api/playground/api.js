@@ -42,8 +42,9 @@ export class Api {
     return (await this.#request("POST", "auth/ws-ticket")).ticket;
   }
 
-  startSession(title) {
-    return this.#request("POST", "sessions", { json: { title } });
+  /** @param {string} title @param {string[]} tools */
+  startSession(title, tools) {
+    return this.#request("POST", "sessions", { json: { title, settings: { tools } } });
   }
 
   addParticipant(sessionId, userId) {
@@ -52,12 +53,26 @@ export class Api {
 
   /** What a client shows of a session: itself, its latest messages, and whether the assistant is answering. */
   async readSession(sessionId) {
-    const [session, window, status] = await Promise.all([
+    const [session, window, status, executions] = await Promise.all([
       this.#request("GET", `sessions/${sessionId}`),
       this.#request("GET", `sessions/${sessionId}/messages?limit=100`),
       this.#request("GET", `sessions/${sessionId}/status`),
+      this.#executions(sessionId),
     ]);
-    return { session, messages: window.items, activeRun: status.active_run };
+    return { session, messages: window.items, activeRun: status.active_run, executions };
+  }
+
+  /** All calls of tools: they come the earliest first, and the last may be one that waits for a person. */
+  async #executions(sessionId) {
+    const executions = [];
+    let cursor = null;
+    do {
+      const after = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+      const page = await this.#request("GET", `sessions/${sessionId}/tool-executions?limit=100${after}`);
+      executions.push(...page.items);
+      cursor = page.next_cursor;
+    } while (cursor);
+    return executions;
   }
 
   editMessage(message, content) {
@@ -70,6 +85,12 @@ export class Api {
 
   setReaction(message, emoji, on) {
     return this.#request(on ? "PUT" : "DELETE", `${messagePath(message)}/reactions/${encodeURIComponent(emoji)}`);
+  }
+
+  /** Approve or reject a call of a tool that waits. @param {"approve" | "reject"} verdict */
+  decide(execution, verdict, reason) {
+    const json = verdict === "reject" && reason ? { reason } : {};
+    return this.#request("POST", `tool-executions/${execution.id}/${verdict}`, { json });
   }
 
   upload(file) {

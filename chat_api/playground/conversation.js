@@ -51,8 +51,9 @@ export class Conversation {
   }
 
   /** Replace everything by what REST gave. */
-  load({ session, messages, activeRun }) {
+  load({ session, messages, activeRun, executions = [] }) {
     this.#messages = new Map(messages.map((message) => [message.id, message]));
+    for (const execution of executions) this.#called(execution);
     this.activeRun = activeRun;
     this.#know(session);
     this.#changed();
@@ -77,7 +78,7 @@ export class Conversation {
     switch (type) {
       case "message.created":
       case "message.updated":
-        this.#messages.set(data.id, data);
+        this.#messages.set(data.id, { ...data, calls: this.#messages.get(data.id)?.calls });
         this.#stopTyping(data.sender?.id);
         break;
       case "message.deleted":
@@ -119,6 +120,7 @@ export class Conversation {
         else this.online.delete(data.user_id);
         break;
       default:
+        if (type.startsWith("tool.")) this.#called(data);
         if (ENDED.has(type) && this.activeRun?.id === data.id) this.activeRun = null;
     }
     this.#changed();
@@ -133,6 +135,15 @@ export class Conversation {
     const message = this.#messages.get(messageId);
     if (!message) return; // older than what we loaded
     this.#messages.set(messageId, { ...message, ...(typeof change === "function" ? change(message) : change) });
+  }
+
+  /** Every event of a call carries it as it is now. */
+  #called(execution) {
+    this.#change(execution.message_id, ({ calls = [] }) => ({
+      calls: [...calls.filter(({ id }) => id !== execution.id), execution].sort(
+        (one, other) => one.round - other.round || one.position - other.position,
+      ),
+    }));
   }
 
   #read({ user_id: userId, seq }) {

@@ -6,13 +6,15 @@ import { Pane } from "./pane.js";
 const root = new URL("api/v1/", document.baseURI);
 const template = /** @type {HTMLTemplateElement} */ (document.getElementById("pane"));
 const start = /** @type {HTMLButtonElement} */ (document.getElementById("start"));
+const tools = /** @type {HTMLInputElement} */ (document.getElementById("tools"));
 const problem = /** @type {HTMLElement} */ (document.getElementById("problem"));
 const panes = ["A", "B"].map((letter) => new Pane(letter, template, root));
 const [first, second] = panes;
 
 async function begin() {
   await Promise.all(panes.map((pane) => pane.signIn()));
-  const session = await first.api.startSession(`${first.user.username} and ${second.user.username}`);
+  const wanted = tools.value.split(/[\s,]+/).filter(Boolean);
+  const session = await first.api.startSession(`${first.user.username} and ${second.user.username}`, wanted);
   first.enter(session.id);
   await first.api.addParticipant(session.id, second.user.id);
   second.enter(session.id);

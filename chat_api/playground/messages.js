@@ -2,6 +2,7 @@
 /** The messages of a conversation as a list that is changed in place, so that focus and selection stay. */
 
 import { Attachments } from "./attachments.js";
+import { Calls } from "./calls.js";
 import { clockTime, element } from "./elements.js";
 
 const EMOJI = ["👍", "❤️", "😄", "🎉"];
@@ -14,6 +15,7 @@ const NOTES = { streaming: "writing…", failed: "failed", cancelled: "stopped",
  * @property {(message: any, content: string) => Promise<any>} edit Resolves with nothing if it was refused.
  * @property {(message: any) => void} remove
  * @property {(attachmentId: string) => Promise<Blob>} attachment
+ * @property {import("./calls.js").Decide} decide
  */
 
 export class MessageList {
@@ -104,6 +106,7 @@ class MessageRow {
   #text = element("p", { class: "text" });
   #citations = element("ul", { class: "citations" });
   #attachments;
+  #calls;
   #toolbar = element("div", { class: "toolbar", role: "group", "aria-label": "Actions" });
   #reactions = new Map();
   #readers = element("p", { class: "readers" });
@@ -113,6 +116,7 @@ class MessageRow {
     this.#me = me;
     this.#actions = actions;
     this.#attachments = new Attachments(actions.attachment);
+    this.#calls = new Calls(actions.decide);
     const isMine = message.sender?.id === me;
     const author = message.sender?.username ?? message.role;
     this.element = element(
@@ -120,6 +124,7 @@ class MessageRow {
       { class: `message ${message.role}${isMine ? " mine" : ""}` },
       element("div", { class: "byline" }, element("b", {}, author), clockTime(message.created_at), this.#note),
       this.#text,
+      this.#calls.element,
       this.#attachments.element,
       this.#citations,
       this.#toolbar,
@@ -149,6 +154,7 @@ class MessageRow {
     this.#note.textContent = NOTES[message.status] ?? (message.edited_at && !isDeleted ? "edited" : "");
     if (message.error) this.#note.textContent = `failed: ${message.error.title}`;
     this.#attachments.draw(message.attachments);
+    this.#calls.draw(message.calls ?? []);
     this.#citations.replaceChildren(
       ...message.citations.map(({ index, document_name: name, snippet }) =>
         element("li", { title: snippet }, `[${index}] ${name}`),

@@ -55,6 +55,7 @@ export class Pane {
       edit: (message, content) => this.#try(() => this.api.editMessage(message, content)),
       remove: (message) => this.#try(() => this.api.deleteMessage(message)),
       attachment: (id) => this.api.attachment(id),
+      decide: (execution, verdict, reason) => this.#try(() => this.api.decide(execution, verdict, reason)),
     });
     new Composer(this.#find(".composer"), {
       send: (message) => this.#send(message),

@@ -22,8 +22,9 @@ from shared.settings import Environment
 from tests.factories.attachments import PNG
 from tests.factories.browser import watched_page
 from tests.factories.served import served
-from tests.fakes.agent import DONE, ScriptedAgent, saying
+from tests.fakes.agent import DONE, ScriptedAgent, echo, saying
 from tests.fakes.password_hasher import RecordingHasher
+from tests.fakes.tool_agent import ToolAgent, Wish
 from tests.stores import Database, Stores
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,6 +91,10 @@ class Half:
     @property
     def texts(self) -> Locator:
         return self.pane.locator(".message .text")
+
+    @property
+    def calls(self) -> Locator:
+        return self.pane.locator(".call")
 
     @property
     def composer(self) -> Locator:
@@ -192,6 +197,30 @@ async def test_a_reply_grows_in_front_of_both_and_either_may_stop_it(room: Room)
     await room.ann.button("Stop the assistant").click()
     for half in (room.ann, room.bob):
         await expect(half.message("No end").locator(".note")).to_have_text("stopped")
+
+
+async def test_a_risky_call_waits_for_somebody_and_both_see_what_became_of_it(room: Room) -> None:
+    room.agent.script = agent = ToolAgent([Wish("two <b>"), Wish("three")], before="May I?")
+    try:
+        await room.bob.say("@assistant note two and three")
+        for half in (room.ann, room.bob):
+            await expect(half.calls.locator(".note")).to_have_text(["waits for approval", "waits for approval"])
+        # Who comes later reads it over REST.
+        await room.ann.button("Disconnect").click()
+        await room.ann.button("Reconnect").click()
+        first, second = room.ann.calls.nth(0), room.bob.calls.nth(1)
+        await expect(first.locator("code")).to_have_text('{"text":"two <b>"}')
+        await second.get_by_label("Reason").fill("Not that one")
+        await second.get_by_role("button", name="Reject").click()
+        await first.get_by_role("button", name="Approve").click()
+        for half in (room.ann, room.bob):
+            await expect(half.pane.locator(".message.assistant .text")).to_have_text("May I?\n\nDone.")
+            await expect(half.calls.locator(".note")).to_have_text(["done", "rejected"])
+            await expect(half.calls.locator(".result")).to_have_text(["noted two <b>", "Not that one"])
+            await expect(half.calls.get_by_role("button")).to_have_count(0)
+        assert [done["text"] for done in agent.executed] == ["two <b>"]
+    finally:
+        room.agent.script = echo
 
 
 async def test_reactions_edits_and_deletes_arrive_at_once(room: Room) -> None:
