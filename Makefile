@@ -62,10 +62,10 @@ bench-knowledge: setup ## Ingest, search among 100,000 passages, injected docume
 bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minutes, 6 GB of disk)
 	@python -m benchmarks.large
 
-bench-test: setup ## That every benchmark runs and prints its ratios (45 s)
+bench-test: setup ## That every benchmark runs and prints its ratios (a minute)
 	@pytest -q tests/benchmarks
 
-faults-short: setup ## The fault tests, each fault once (2 minutes)
+faults-short: setup ## The fault tests, each fault once (4 minutes)
 	@pytest -q tests/faults
 
 faults: setup ## The fault tests with many rounds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import append, fanout, footprint, history, large, people, relay
+from benchmarks import append, fanout, footprint, history, large, people, relay, tool_loop
 from benchmarks.figures import Figure, machine, print_figures
 from benchmarks.plan import Plan, plan_from_arguments
 from benchmarks.stack import Stack, stop_on_signals
@@ -42,6 +42,7 @@ def _measure(plan: Plan) -> list[Figure]:
         show(fanout.Scale.of(plan).title, fanout.measure(stack, plan))
         messages = _LARGE_IN_SHORT if plan.short else _LARGE
         show(large.title(messages), large.measure(stack, plan, messages))
+    show(tool_loop.TITLE, tool_loop.measure(plan))
     show(footprint.TITLE, footprint.measure(plan))
     return everything
 

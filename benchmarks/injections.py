@@ -20,6 +20,7 @@ from agent_service.adapters.wiring import assemble
 from agent_service.application.ground_turn import TurnGrounder
 from agent_service.application.metrics import TurnMetrics
 from agent_service.application.run_turn import ModelDefaults, TurnRunner
+from agent_service.application.settle_calls import TurnTools
 from agent_service.config import AgentSettings
 from benchmarks.figures import Figure, machine, print_figures
 from benchmarks.plan import Plan, plan_from_arguments
@@ -54,6 +55,7 @@ async def measure(plan: Plan) -> list[Figure]:
             defaults=ModelDefaults(Provider.LOCAL, settings.model_defaults.models),
             limits=settings.turn_limits,
             metrics=metrics,
+            tools=TurnTools(parts.catalog, parts.tool_runner),
             grounder=TurnGrounder(
                 search,
                 passage_characters=settings.passage_characters,

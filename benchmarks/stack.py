@@ -123,9 +123,11 @@ class Stack:
             variables["COLLOQUY_AGENT_PORT"] = str(agent_port)
         return self._service("api", [sys.executable, "-m", "chat_api", "api"], "COLLOQUY_API_PORT", variables)
 
-    def agent(self, model_url: str) -> Server:
+    def agent(self, model_url: str, **others: str) -> Server:
         """The agent service, with the model server at `model_url` (up to `/v1`) as its default provider."""
-        variables = self._variables(self.urls) | {
+        variables = {
+            **self._variables(self.urls),
+            **others,
             "COLLOQUY_DEFAULT_PROVIDER": "openai",
             "COLLOQUY_DEFAULT_MODEL": "scripted",
             "OPENAI_BASE_URL": model_url,

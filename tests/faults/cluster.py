@@ -1,5 +1,7 @@
 """A whole Colloquy as real processes: two chat APIs, agent, worker, PostgreSQL (fsync on), Valkey, a scripted model.
 
+Within `mcp_servers` the agent has two that count executions in a file: `desk`, its own process, and `mail`, over HTTP.
+
 A supervisor starts again what dies, as `colloquy up` does; tests kill by process id and look what happens.
 """
 
@@ -17,7 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
+
+import orjson
+import psutil
 
 from chat_api.cli.migrations import upgrade
 from deploy.local import database
@@ -35,6 +40,7 @@ START_SECONDS = 60.0
 _TEND_SECONDS = 0.02
 _TROUBLE = re.compile(r"\[error|\"error\"|Traceback|exception")
 _LINES_BELOW = 60
+_MCP_SERVER = ROOT / "tests" / "fakes" / "mcp_server.py"
 
 
 class Process(Child, Protocol):
@@ -159,13 +165,17 @@ class Cluster:
         self._credentials = Credentials.load_or_create(self._folder)
         self._postgres = EmbeddedPostgres(self._folder, self._credentials)
         self._valkey = EmbeddedValkey(self._folder, self._credentials)
-        self._ports = {name: free_port() for name in ("api-a", "api-b", "agent", "model")}
+        self._ports = {name: free_port() for name in ("api-a", "api-b", "agent", "model", "mail")}
+        self.executions_path = self._folder / "executions.jsonl"
+        self._mcp_config = self._folder / "servers_config.json"
+        self._mcp_config.write_text('{"mcpServers": {}}')
         # Shared by the services, which read it when they start: the stores' addresses are added before.
         self._environment = self._addresses_and_keys()
         self._environment_of_b = self._environment | {"COLLOQUY_API_PORT": str(self._ports["api-b"])}
         self.postgres = Part(self._postgres)
         self.valkey = Part(self._valkey)
         self.model = Part(self._service("model", "tests.fakes.scripted_model", "--port", str(self._ports["model"])))
+        self.mail = Part(self._service("mail", "tests.fakes.mcp_server", "--port", str(self._ports["mail"])))
         self.agent = Part(self._service("agent", "agent_service"))
         self.api_a = Part(self._service("api-a", "chat_api", "api"))
         self.api_b = Part(self._service("api-b", "chat_api", "api"))
@@ -205,6 +215,30 @@ class Cluster:
 
     def port(self, name: str) -> int:
         return self._ports[name]
+
+    @contextlib.contextmanager
+    def mcp_servers(self) -> Iterator[None]:
+        """The agent is started again before and after: with them it takes longer to come back when it was killed."""
+        without = self._mcp_config.read_bytes()
+        self._restart_agent_with(orjson.dumps({"mcpServers": self._mcp_servers()}))
+        try:
+            yield
+        finally:
+            self._restart_agent_with(without)
+
+    def _restart_agent_with(self, mcp_config: bytes) -> None:
+        self._mcp_config.write_bytes(mcp_config)
+        pid = self.agent.pid
+        self.agent.kill()
+        self.agent.wait_until_back(pid)
+
+    def kill_desk(self) -> float:
+        """kill -9 of the MCP server that the agent has started; returns when, in seconds since the epoch."""
+        for process in psutil.Process(self.agent.pid).children(recursive=True):
+            if process.cmdline()[1:] == ["-P", str(_MCP_SERVER)]:
+                process.kill()
+                return time.time()
+        raise AssertionError("the agent has no MCP server of its own now")
 
     @property
     def dsn(self) -> str:
@@ -253,7 +287,7 @@ class Cluster:
             self._failure = error
             self._ready.set()
         finally:
-            for part in (self.model, self.agent, self.api_a, self.api_b, self.worker):
+            for part in (self.model, self.mail, self.agent, self.api_a, self.api_b, self.worker):
                 with contextlib.suppress(RuntimeError, ProcessLookupError):
                     part.kill()  # a graceful end is tested elsewhere
             self._supervisor.stop()
@@ -269,7 +303,7 @@ class Cluster:
                 "COLLOQUY_AGENT_DATABASE_URL": urls.agent,
             }
         upgrade(urls.owner)
-        services = (self.model, self.agent, self.api_a, self.api_b, self.worker)
+        services = (self.model, self.mail, self.agent, self.api_a, self.api_b, self.worker)
         self._supervisor.add(*services)
         deadline = time.monotonic() + START_SECONDS - 10
         for part in services:
@@ -290,6 +324,15 @@ class Cluster:
             address=None if port is None else ("127.0.0.1", port),
         )
 
+    def _mcp_servers(self) -> dict[str, Any]:
+        """Both take notes: `record` must not be run twice, `record_again` may be."""
+        tools = {"tools": ["record", "record_again"], "repeatable": ["record_again"]}
+        environment = {"MCP_RECORD_FILE": str(self.executions_path)}
+        return {
+            "desk": {"command": sys.executable, "args": ["-P", str(_MCP_SERVER)], "env": environment, **tools},
+            "mail": {"url": f"{self.url('mail')}/mcp", **tools},
+        }
+
     def _addresses_and_keys(self) -> dict[str, str]:
         """Nothing but addresses and keys: what is tested are the defaults that are shipped."""
         return {
@@ -306,4 +349,6 @@ class Cluster:
             "COLLOQUY_DEFAULT_PROVIDER": "openai",
             "OPENAI_API_KEY": "nobody-checks-this-one",
             "OPENAI_BASE_URL": f"{self.url('model')}/v1",
+            "COLLOQUY_MCP_CONFIG": str(self._mcp_config),
+            "MCP_RECORD_FILE": str(self.executions_path),
         }
