@@ -40,6 +40,8 @@ ADDRESS = "http://127.0.0.1:8000"
 # The scripted model would have said it before anybody can cancel; and the local one knows no directives.
 LONG = "Tell me a long story."
 SLOWLY = "[[script tokens=400 delay_ms=25]]"
+SUM = "What is 17 * 23?"
+CALLS = json.dumps('[[script call=calculator args="{\\"expression\\": \\"17 * 23\\"}"]]')[1:-1]
 
 
 @pytest.fixture
@@ -136,6 +138,17 @@ def test_the_first_conversation(address: str) -> None:
     assert cited["document_name"] == "harbour.md"
     assert cited["chunk_id"] == found[0]["chunk_id"]
 
+    waiting = json.loads(said["call"])
+    assert (waiting["status"], waiting["arguments"]) == ("pending_approval", {"expression": "17 * 23"})
+    approved, _, followed = said["approve"].partition("id: 8\n")
+    assert json.loads(approved)["status"] == "approved"
+    went_on = parse_events(f"id: 8\n{followed}".encode())
+    assert [event.type for event in went_on[:3]] == ["run.started", "tool.started", "tool.completed"]
+    assert went_on[-1].type == "run.completed"
+    assert "391" in _reply(went_on)
+    [choice] = json.loads(said["door"])["choices"]
+    assert choice["message"]["annotations"]
+
 
 def _reply(events: list[Event]) -> str:
     """The whole reply, as the event before the last one has it."""
@@ -149,9 +162,9 @@ def _run(blocks: dict[str, str], address: str) -> dict[str, str]:
     mark = "==== "
     script = "set -eu\n" + "".join(f"echo; echo '{mark}{name}'\n{block}" for name, block in blocks.items())
     assert script.count(ADDRESS) == 1, "the address stands in one place, where a reader changes it"
-    assert script.count(LONG) == 1
+    assert script.count(LONG) == script.count(SUM) == 1
     done = subprocess.run(
-        ["/bin/sh", "-c", script.replace(ADDRESS, address).replace(LONG, SLOWLY)],
+        ["/bin/sh", "-c", script.replace(ADDRESS, address).replace(LONG, SLOWLY).replace(SUM, CALLS)],
         capture_output=True,
         text=True,
         timeout=SECONDS,
