@@ -63,7 +63,7 @@ bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minu
 	@python -m benchmarks.large
 
 bench-test: setup ## That every benchmark runs and prints its ratios (a minute)
-	@pytest -q tests/benchmarks
+	@pytest -q -n 2 tests/benchmarks
 
 faults-short: setup ## The fault tests, each fault once (4 minutes)
 	@pytest -q tests/faults
