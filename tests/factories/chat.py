@@ -176,6 +176,12 @@ class ChatApi:
                     return run
                 await asyncio.sleep(0.01)
 
+    async def has_left(self, run_id: str) -> None:
+        """Wait until nothing here has to do with the run any more, also what comes after it has ended or waits."""
+        async with asyncio.timeout(5):
+            while any(task.get_name() == f"run-{run_id}" for task in asyncio.all_tasks()):
+                await asyncio.sleep(0.005)
+
     async def history(self, person: Person, session: Json, **query: Any) -> list[Json]:
         answer = await self.client.get(f"{API}/sessions/{session['id']}/messages", params=query, headers=person.headers)
         assert answer.status_code == 200, answer.text

@@ -218,6 +218,7 @@ async def test_who_approves_and_dies_is_followed_by_one_that_begins_as_promised(
         before = await dying.stream(ann, await dying.session(ann))
         run_id = before[-1].data["id"]
         await dying.engine.recovery.stop()
+        await dying.has_left(run_id)
         [execution] = await executions(dying)
         decisions = ToolRepository(dying.app.state.database, dying.app.state.hints)
         assert await decisions.decide(execution["id"], ann.id, ToolStatus.APPROVED, None, None)

@@ -342,6 +342,7 @@ async def test_a_run_that_waits_outlives_its_process_and_its_stream(two: tuple[C
     before = await asking.stream(ann, session)
     run_id = before[-1].data["id"]
     await asking.engine.recovery.stop()
+    await asking.has_left(run_id)
     await asking.engine.streams._log._writer.delete(f"colloquy:run:{UUID(run_id).hex}")  # type: ignore[attr-defined]  # as after days
     [execution] = await executions(deciding, ann, session)
     await decide(deciding, ann, execution, "approve")
