@@ -74,7 +74,11 @@ class Dialogue:
         for delay in backoff():
             turn = with_calls(request, active.calls, active.text, spent_tokens=active.spent_tokens)
             try:
-                return await self._listen(active, turn)
+                end = await self._listen(active, turn)
+                if isinstance(end, PausedEvent) and active.awaits_any_of(turn.decisions):
+                    # It was told to run them, and says nothing of their end: nobody may tell it so a second time.
+                    await self._settle(active, lost=True)
+                return end
             except (AgentUnavailable, AgentBrokeOff) as error:
                 # As long as nothing was said, nobody can notice that the agent begins anew.
                 give_up_at = give_up_at or time.monotonic() + _AGENT_PATIENCE_SECONDS

@@ -38,7 +38,10 @@ PAUSED = PausedEvent(provider="local", model="scripted", latency_ms=9, time_to_f
 
 @dataclass
 class Wish:
-    """A call that the model makes. `hold` keeps the tool running until it is set; `breaks` cuts the connection then."""
+    """A call that the model makes. `hold` keeps the tool running until it is set; `breaks` cuts the connection then.
+
+    A `mute` tool is run, and nothing is said of it.
+    """
 
     text: str = "hello"
     name: str = "note"
@@ -46,6 +49,7 @@ class Wish:
     repeatable: bool = False
     outcome: ToolOutcome = ToolOutcome.SUCCEEDED
     breaks: int = 0
+    mute: bool = False
     hold: asyncio.Event | None = None
     problem: ProblemDocument | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -82,6 +86,9 @@ class ToolAgent:
             for call in still_open:
                 if call.id in decided:
                     result = await self._run(len(made) - 1, call, decided[call.id])
+                    if self._wish(len(made) - 1, call).mute:
+                        yield PAUSED
+                        return
                     self.told.append(ChatMessage(role=ChatRole.TOOL, content=result.content, tool_call_id=call.id))
                     yield result
             waiting = [call for call in still_open if call.id not in decided]
@@ -121,9 +128,12 @@ class ToolAgent:
         yield UsageEvent(usage=USAGE)
         yield PAUSED
 
+    def _wish(self, number: int, call: ToolCall) -> Wish:
+        return self.rounds[number][int(call.id.rsplit("_", 1)[1])]
+
     async def _run(self, number: int, call: ToolCall, decision: ToolDecision) -> ToolResultEvent:
         assert decision.decision is ToolVerdict.APPROVE
-        wish = self.rounds[number][int(call.id.rsplit("_", 1)[1])]
+        wish = self._wish(number, call)
         arguments = call.arguments if decision.arguments is None else decision.arguments
         self.executed.append({"call": call.id, **arguments})
         self.running.set()

@@ -273,6 +273,16 @@ async def test_an_agent_that_dies_with_a_tool_is_asked_again_only_where_that_is_
     assert any("may have done its work" in message.content for message in agent.told)
 
 
+async def test_an_agent_that_says_nothing_of_a_call_is_not_told_to_run_it_again(chat: ChatApi, ann: Person) -> None:
+    agent = chat.agent.script = ToolAgent([Wish(mute=True)])
+    session = await chat.session(ann, approval_mode="never")
+    said = await chat.said(ann, session)
+    assert said["run"]["status"] == "completed"
+    assert len(agent.executed) == 1
+    [execution] = await executions(chat, ann, session)
+    assert (execution["status"], execution["error"]["code"]) == ("failed", "tool-outcome-unknown")
+
+
 async def test_cancelling_a_run_that_waits_ends_it_at_once(chat: ChatApi, ann: Person) -> None:
     agent = chat.agent.script = ToolAgent([Wish()], before="May I?")
     session = await chat.session(ann)
