@@ -61,13 +61,6 @@ class OutcomeUnknown(Problem):
     detail = "The connection to the tool was lost while it ran. It may have done its work; it was not run again."
 
 
-class ApprovalExpired(Problem):
-    status = 409
-    code = "approval-expired"
-    title = "Nobody decided in time"
-    detail = "A call of a tool waited for a decision for too long. Regenerate the reply to try again."
-
-
 class QuestionDeleted(Problem):
     """What a run fails with when the message it should answer is deleted before its turn comes."""
 

@@ -17,7 +17,6 @@ from chat_api.kit.models import new_id
 from chat_api.runs.active import ActiveRun, Stop
 from chat_api.runs.dialogue import Dialogue, LeaseLost
 from chat_api.runs.errors import (
-    ApprovalExpired,
     BotUnavailable,
     DocumentsBeingDeleted,
     QuestionDeleted,
@@ -35,6 +34,7 @@ from chat_api.runs.session_bot import Knowledge
 from chat_api.runs.streams import RunStreams
 from chat_api.sessions.related import RelatedContexts
 from chat_api.sessions.schemas import RelatedContext
+from chat_api.tools.errors import ApprovalExpired
 from shared.contracts.knowledge import MAX_EXCLUDED
 from shared.logging import get_logger, request_id_var
 from shared.problems import Problem

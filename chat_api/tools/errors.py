@@ -26,9 +26,11 @@ class AlreadyDecided(Problem):
 
 
 class ApprovalExpired(Problem):
+    """What a decision is refused with, and what the run that waited for it fails with."""
+
     status = 409
     code = "approval-expired"
-    title = "It is too late to decide"
+    title = "Nobody decided in time"
     detail = "Nobody decided in time, so it was not run. Send the message again, or regenerate the reply."
 
 
