@@ -16,7 +16,7 @@ from agent_service.domain.tool_problems import ToolApprovalRequired, ToolArgumen
 from agent_service.ports.tools import ToolContext
 from shared.contracts.chat import ChatUser
 from shared.contracts.knowledge import Passage, RetrievalOptions
-from shared.contracts.tools import ToolList, ToolOutcome, ToolRisk
+from shared.contracts.tools import TOOL_EXAMPLE, ToolList, ToolOutcome, ToolRisk
 from shared.logging import request_id_var
 from shared.problems import MalformedRequest, PayloadTooLarge, ProblemDocument, ValidationFailed
 from shared.schema import WriteSchema
@@ -26,23 +26,7 @@ from shared.web.responses import problems
 router = APIRouter(prefix="/v1", tags=["tools"])
 
 _EXAMPLE_LIST = {
-    "items": [
-        {
-            "name": "calculator",
-            "title": "Calculator",
-            "description": "Works out an arithmetic expression.",
-            "source": "builtin",
-            "risk": "safe",
-            "repeatable": True,
-            "parameters": {
-                "type": "object",
-                "properties": {"expression": {"type": "string", "maxLength": 500}},
-                "required": ["expression"],
-                "additionalProperties": False,
-            },
-            "timeout_seconds": 5.0,
-        }
-    ],
+    "items": [TOOL_EXAMPLE],
     "sources": [
         {"name": "mcp:wiki", "state": "down", "tools": 0, "restarts": 3, "error": "The server cannot be reached."}
     ],

@@ -154,28 +154,27 @@ class PausedEvent(BaseModel):
     time_to_first_token_ms: int | None
 
 
+TOOL_EXAMPLE: dict[str, Any] = {
+    "name": "calculator",
+    "title": "Calculator",
+    "description": "Works out an arithmetic expression.",
+    "source": "builtin",
+    "risk": "safe",
+    "repeatable": True,
+    "parameters": {
+        "type": "object",
+        "properties": {"expression": {"type": "string", "maxLength": 500}},
+        "required": ["expression"],
+        "additionalProperties": False,
+    },
+    "timeout_seconds": 5.0,
+}
+
+
 class ToolSpecRead(BaseModel):
     """A tool that a turn may name."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "name": "calculator",
-                "title": "Calculator",
-                "description": "Works out an arithmetic expression.",
-                "source": "builtin",
-                "risk": "safe",
-                "repeatable": True,
-                "parameters": {
-                    "type": "object",
-                    "properties": {"expression": {"type": "string", "maxLength": 500}},
-                    "required": ["expression"],
-                    "additionalProperties": False,
-                },
-                "timeout_seconds": 5.0,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": TOOL_EXAMPLE})
 
     name: str
     title: str
@@ -246,8 +245,8 @@ class MessageSearchAnswer(BaseModel):
 def rejection(reason: str | None) -> str:
     """What the model is told of a call that somebody refused."""
     if reason:
-        return f"A person refused this call. Their reason: {reason}"
-    return "A person refused this call. Do not try it again unless they ask for it."
+        return f"The tool was not run: a person refused it. Their reason: {reason}"
+    return "The tool was not run: a person refused it. Do not try it again unless they ask for it."
 
 
 def failure(detail: str) -> str:

@@ -124,7 +124,9 @@ async def test_the_model_is_told_why_a_person_refused() -> None:
     events = await tried.run(asked_for("c1"), decisions=[reject("c1", "Too dear.")])
     [result] = results_in(events)
     assert (result.outcome, result.attempts, result.problem) == (ToolOutcome.REJECTED, 0, None)
-    assert tried.model.calls[0].lines[-1].content == "A person refused this call. Their reason: Too dear."
+    assert (
+        tried.model.calls[0].lines[-1].content == "The tool was not run: a person refused it. Their reason: Too dear."
+    )
     assert tool.calls == []
 
 
