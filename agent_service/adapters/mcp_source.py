@@ -147,6 +147,7 @@ class McpSource:
             except Exception as error:
                 if self._closing:
                     return  # the SDK raises something of its own in place of our cancellation
+                # The task's boundary: behind the SDK may be anybody's server, and the next session may go well.
                 self._error = "Its session broke off."
                 log.exception("mcp.session_crashed", server=self.server, cause=_innermost(error))
             self._state = ToolSourceState.DOWN
