@@ -64,6 +64,8 @@ class RunExecutor:
         self._dialogue = dialogue
         self._settings = settings
         self._active: dict[UUID, ActiveRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Also of runs that have ended, as long as they look for the next one."""
         self._accepting = True
 
     @property
@@ -106,9 +108,16 @@ class RunExecutor:
         stream = await self._streams.open(
             claim.lease.run_id, resumed=claim.lease.attempt > 1, at_least=claim.stream_position
         )
+        if not self._accepting:
+            # Leased while the drain began, which will not wait for it: another process answers it.
+            await self._streams.retire(stream)
+            await self._repository.release(claim.lease)
+            return
         active = ActiveRun(claim, stream)
         self._active[claim.lease.run_id] = active
         active.task = asyncio.create_task(self._execute(active), name=f"run-{claim.lease.run_id}")
+        self._tasks.add(active.task)
+        active.task.add_done_callback(self._tasks.discard)
 
     async def _give_way(self, earlier: ActiveRun) -> None:
         earlier.interrupt(Stop.LEASE_LOST)
@@ -140,12 +149,11 @@ class RunExecutor:
     async def drain(self, seconds: float) -> None:
         """Take no more runs; let those under way end within `seconds`, then give back or close the rest."""
         self._accepting = False
-        tasks = [active.task for active in self._active.values() if active.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=seconds)
         for active in list(self._active.values()):
             active.interrupt(Stop.SHUTDOWN)
-        remaining = [active.task for active in self._active.values() if active.task is not None]
+        remaining = list(self._tasks)
         if remaining:
             await asyncio.wait(remaining, timeout=2)
         for task in remaining:

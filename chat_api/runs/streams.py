@@ -179,7 +179,8 @@ class RunStreams:
 
     async def _handed_over(self, stream: LiveStream) -> None:
         """Return when the log has what was published: after that, whoever goes on numbers from there."""
-        while not stream.has(stream.last_id - 1):
+        # Once this process has closed its streams, nobody hands over any more.
+        while self._is_pumping and not stream.has(stream.last_id - 1):
             await stream.change()
 
     async def seal(self, run_id: UUID) -> list[RunEvent]:

@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from chat_api.kit.models import new_id
+from chat_api.runs.repository import Holder
 from shared.problems import ProblemDocument
 from tests.factories.chat import API, ChatApi, Person, chat_api, problem
 from tests.fakes.agent import Gate, breaking_off, echo, failing, saying
@@ -286,3 +288,36 @@ async def test_two_processes_answer_a_session_one_run_at_a_time(two: tuple[ChatA
     )
     for earlier, later in itertools.pairwise(rows):
         assert earlier["finished_at"] <= later["started_at"]
+
+
+async def test_a_run_that_is_leased_while_the_drain_begins_is_given_back(chat: ChatApi, ann: Person) -> None:
+    executor = chat.engine.executor
+    session = await chat.session(ann, reply_policy="always")
+    gate = Gate(first="")
+    chat.agent.script = gate
+    first = (await chat.send_async(ann, session))["run"]["id"]
+    second = (await chat.send_async(ann, session))["run"]["id"]
+    await gate.arrival()
+    # The first one's end looks for the next while nothing more is taken.
+    draining = asyncio.create_task(executor.drain(2))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await draining
+
+    assert executor.active_count == 0
+    assert (await chat.run(ann, first))["status"] == "completed"
+    assert (await chat.run(ann, second))["status"] == "queued"
+
+
+async def test_a_lease_that_comes_after_the_drain_is_given_back(chat: ChatApi, ann: Person) -> None:
+    executor, repository = chat.engine.executor, chat.engine.repository
+    session = await chat.session(ann, reply_policy="always")
+    await executor.drain(0)
+    run_id = (await chat.send_async(ann, session))["run"]["id"]
+    claim = await repository.claim(UUID(session["id"]), Holder(executor.owner, 4), new_id())
+    assert claim is not None
+
+    await executor.begin(claim)
+
+    assert executor.active_count == 0
+    assert (await chat.run(ann, run_id))["status"] == "queued"
