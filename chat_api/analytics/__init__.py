@@ -1,0 +1,1 @@
+"""What was said, used and paid: of one session, of one person, of all."""

@@ -1,0 +1,1 @@
+"""Who did what as an administrator, or to their own account."""

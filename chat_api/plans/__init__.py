@@ -1,0 +1,1 @@
+"""What a plan lets a person use, and what is used of it."""

@@ -1,0 +1,1 @@
+"""A person's right to everything of theirs: one archive, or nothing left."""

@@ -1,0 +1,1 @@
+"""A session as it was at one moment, and a new session made of it."""

@@ -1,0 +1,1 @@
+"""Sessions that leave as files, and files that become sessions."""

@@ -1,0 +1,1 @@
+"""Events told to addresses of the customer's choice."""

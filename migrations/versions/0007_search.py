@@ -1,0 +1,23 @@
+"""Search: what is indexed of messages and titles."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+_CREATE: tuple[str, ...] = ()
+_DROP: tuple[str, ...] = ()
+
+
+def upgrade() -> None:
+    for statement in _CREATE:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    for statement in _DROP:
+        op.execute(statement)
