@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent_service.adapters.guarded_http import AddressGuard, GuardedHttp, SystemResolver
+from agent_service.adapters.guarded_http import GuardedHttp
 from agent_service.config import AgentSettings
 from agent_service.ports.passages import PassageSearch
 from agent_service.ports.tools import MessageSearch, Tool
@@ -11,6 +11,7 @@ from agent_service.tools.current_time import CurrentTime
 from agent_service.tools.fetch_url import FetchUrl
 from agent_service.tools.search_knowledge import SearchKnowledge
 from agent_service.tools.search_messages import SearchMessages
+from shared.web.guarded_network import AddressGuard, SystemResolver
 
 
 def assemble_tools(settings: AgentSettings, searches: PassageSearch, messages: MessageSearch) -> list[Tool]:

@@ -3,30 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class WebAddress:
-    """An address taken apart once: whoever checks it and whoever connects read the same parts.
-
-    All parts are ASCII. `host` is lower case, without brackets, without a dot at the end. `target` begins with `/`.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    target: str
-
-    @property
-    def authority(self) -> str:
-        """As the `Host` header wants it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.target}"
+from shared.web.addresses import WebAddress
 
 
 class WebReply(Protocol):

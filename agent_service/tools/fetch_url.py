@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 from agent_service.ports.tools import BUILTIN, ToolContext, ToolFailed, ToolOutput, ToolSpec
-from agent_service.ports.web import WebAddress, WebClient, WebReply
+from agent_service.ports.web import WebClient, WebReply
 from agent_service.prompts.fence import disarmed
 from agent_service.tools.html_text import read_html
 from agent_service.tools.page_text import decoded
-from agent_service.tools.web_address import MAX_ADDRESS_CHARACTERS, joined, parsed
 from shared.contracts.tools import ToolRisk
+from shared.web.addresses import MAX_ADDRESS_CHARACTERS, AddressRefused, WebAddress, joined, parsed
 
 MAX_REDIRECTS = 5
 MAX_TEXT_CHARACTERS = 24_000
@@ -60,10 +60,11 @@ class FetchUrl:
         )
 
     async def call(self, arguments: dict[str, Any], context: ToolContext) -> ToolOutput:
-        address = parsed(arguments["url"])
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._follow(address)
+                return await self._follow(parsed(arguments["url"]))
+        except AddressRefused as refusal:
+            raise ToolFailed(str(refusal)) from None
         except TimeoutError:
             raise ToolFailed(f"The page did not come within {self._seconds:g} seconds.") from None
 

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 
 import httpcore
 
-from agent_service.adapters.guarded_http import TcpDialer
-from agent_service.tools.web_address import IpAddress
+from shared.web.addresses import IpAddress
+from shared.web.guarded_network import TcpDialer
 
 PUBLIC = "93.184.216.34"
 

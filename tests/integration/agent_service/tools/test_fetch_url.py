@@ -13,9 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from agent_service.adapters.guarded_http import AddressGuard, GuardedHttp, SystemResolver
+from agent_service.adapters.guarded_http import GuardedHttp
 from agent_service.ports.tools import ToolContext, ToolFailed
 from agent_service.tools.fetch_url import MAX_REDIRECTS, MAX_TEXT_CHARACTERS, FetchUrl
+from shared.web.guarded_network import AddressGuard, SystemResolver
 from tests.fakes.web import PUBLIC, FakeDialer, FakeResolver, Handler, WebServer, listening, packed, page, redirect
 
 CONTEXT = ToolContext(run_id=UUID(int=1))

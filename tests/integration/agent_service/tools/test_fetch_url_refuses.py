@@ -12,9 +12,10 @@ from uuid import UUID
 import psutil
 import pytest
 
-from agent_service.adapters.guarded_http import AddressGuard, GuardedHttp
+from agent_service.adapters.guarded_http import GuardedHttp
 from agent_service.ports.tools import ToolContext, ToolFailed
 from agent_service.tools.fetch_url import FetchUrl
+from shared.web.guarded_network import AddressGuard
 from tests.factories.inner_addresses import INNER_ADDRESSES, NAMES
 from tests.fakes.web import PUBLIC, FakeDialer, FakeResolver, WebServer, listening, page, redirect
 

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent_service.adapters.guarded_http import AddressGuard, GuardedHttp
+from agent_service.adapters.guarded_http import GuardedHttp
 from agent_service.ports.tools import ToolContext, ToolFailed
 from agent_service.tools.fetch_url import FetchUrl
+from shared.web.guarded_network import AddressGuard
 from tests.fakes.web import PUBLIC, FakeDialer, FakeResolver, WebServer, listening, page, redirect
 
 CONTEXT = ToolContext(run_id=UUID(int=1))

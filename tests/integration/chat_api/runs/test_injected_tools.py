@@ -20,7 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from agent_service.adapters.chat_api_messages import ChatApiMessages
-from agent_service.adapters.guarded_http import AddressGuard, GuardedHttp
+from agent_service.adapters.guarded_http import GuardedHttp
 from agent_service.adapters.mcp_wiring import mcp_sources
 from agent_service.adapters.wiring import Parts, assemble
 from agent_service.application.ground_turn import TurnGrounder
@@ -42,6 +42,7 @@ from shared.contracts.tools import ToolRisk
 from shared.security import ServiceName, ServiceToken, service_signer
 from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
 from shared.telemetry import new_registry
+from shared.web.guarded_network import AddressGuard
 from tests.factories.chat import API, ChatApi, Json, Person
 from tests.factories.found import passage
 from tests.factories.injections import QUESTION

@@ -1,4 +1,4 @@
-"""Which addresses `fetch_url` may ask for: what is written, and what a name turns out to be.
+"""Which addresses of the web we call for somebody else: what is written, and what a name turns out to be.
 
 Both are lists of what is allowed, not of what is known to be bad: an address is refused unless it is written in the
 one usual way, and a number of the internet unless everybody could reach it.
@@ -7,15 +7,44 @@ one usual way, and a number of the internet unless everybody could reach it.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import urljoin
 
 import httpx
 
-from agent_service.ports.tools import ToolFailed
-from agent_service.ports.web import WebAddress
-
 IpAddress = IPv4Address | IPv6Address
+
+
+class AddressRefused(Exception):
+    """The address is not one to call. The text says what is wrong with it; `retryable`: it may be right later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class WebAddress:
+    """An address taken apart once: whoever checks it and whoever connects read the same parts.
+
+    All parts are ASCII. `host` is lower case, without brackets, without a dot at the end. `target` begins with `/`.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @property
+    def authority(self) -> str:
+        """As the `Host` header wants it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.target}"
+
 
 MAX_ADDRESS_CHARACTERS = 2_000
 PORTS = frozenset({80, 443})
@@ -62,37 +91,37 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def parsed(text: str) -> WebAddress:
-    """Raises `ToolFailed` with what is wrong with it, for the model."""
+    """Raises `AddressRefused` with what is wrong with it."""
     text = text.strip(" \n")
     if len(text) > MAX_ADDRESS_CHARACTERS:
-        raise ToolFailed(f"The address has more than {MAX_ADDRESS_CHARACTERS} characters.")
+        raise AddressRefused(f"The address has more than {MAX_ADDRESS_CHARACTERS} characters.")
     if _NEVER_IN_AN_ADDRESS.search(text):
-        raise ToolFailed("The address contains white space, a backslash or a control character.")
+        raise AddressRefused("The address contains white space, a backslash or a control character.")
     if not re.match(r"https?://[^/]", text, re.IGNORECASE):
-        raise ToolFailed("The address has to begin with http:// or https:// and a host.")
+        raise AddressRefused("The address has to begin with http:// or https:// and a host.")
     try:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii").lower()
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise ToolFailed("The address is not valid.") from None
+        raise AddressRefused("The address is not valid.") from None
     if "@" in _authority_of(text):
-        raise ToolFailed("The address contains a user name or a password. Leave them out.")
+        raise AddressRefused("The address contains a user name or a password. Leave them out.")
     port = url.port if url.port is not None else 443 if url.scheme == "https" else 80
     return WebAddress(url.scheme, _usual_host(host), port, url.raw_path.decode("ascii"))
 
 
 def joined(base: WebAddress, location: str) -> WebAddress:
-    """Where a redirect leads. Raises `ToolFailed`."""
+    """Where a redirect leads. Raises `AddressRefused`."""
     # Before `urljoin`, which takes out line ends and tabs silently.
     if _NEVER_IN_AN_ADDRESS.search(location):
-        raise ToolFailed("The page redirects to an address that is not valid.")
+        raise AddressRefused("The page redirects to an address that is not valid.")
     # With a scheme it stands for itself; `urljoin` would take `http:/host` for a path.
     if _SCHEME.match(location):
         return parsed(location)
     try:
         return parsed(urljoin(str(base), location))
     except ValueError:
-        raise ToolFailed("The page redirects to an address that is not valid.") from None
+        raise AddressRefused("The page redirects to an address that is not valid.") from None
 
 
 def literal(host: str) -> IpAddress | None:
@@ -125,20 +154,20 @@ def _authority_of(text: str) -> str:
 
 
 def _usual_host(host: str) -> str:
-    """The host as everybody writes it. Raises `ToolFailed` for every other way."""
+    """The host as everybody writes it. Raises `AddressRefused` for every other way."""
     if ":" in host:
         if "%" in host:
-            raise ToolFailed("The address names a network interface.")
+            raise AddressRefused("The address names a network interface.")
         try:
             return str(IPv6Address(host))
         except ValueError:
-            raise ToolFailed("The address is not valid.") from None
+            raise AddressRefused("The address is not valid.") from None
     host = host.removesuffix(".")
     if len(host) > 253 or not _NAME.fullmatch(host):
-        raise ToolFailed("The address has no valid host name.")
+        raise AddressRefused("The address has no valid host name.")
     if _ENDS_AS_NUMBER.search(host):
         try:
             return str(IPv4Address(host))
         except ValueError:
-            raise ToolFailed("The host looks like a number, but not like an IP address.") from None
+            raise AddressRefused("The host looks like a number, but not like an IP address.") from None
     return host

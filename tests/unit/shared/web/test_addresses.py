@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.ports.tools import ToolFailed
-from agent_service.ports.web import WebAddress
-from agent_service.tools.web_address import MAX_ADDRESS_CHARACTERS, is_inner_name, is_public, joined, literal, parsed
+from shared.web.addresses import (
+    MAX_ADDRESS_CHARACTERS,
+    AddressRefused,
+    WebAddress,
+    is_inner_name,
+    is_public,
+    joined,
+    literal,
+    parsed,
+)
 
 BASE = WebAddress("https", "site.example", 443, "/a/b?c")
 
@@ -45,7 +52,7 @@ def test_takes_an_address_apart(text: str, address: WebAddress, authority: str) 
 )
 def test_what_parsers_disagree_on_is_refused_wherever_it_stands(sign: str) -> None:
     for text in (f"http://site{sign}.example/", f"http://site.example{sign}/", f"http://site.example/a{sign}b?c#d"):
-        with pytest.raises(ToolFailed, match="white space"):
+        with pytest.raises(AddressRefused, match="white space"):
             parsed(text)
 
 
@@ -53,12 +60,12 @@ def test_what_parsers_disagree_on_is_refused_wherever_it_stands(sign: str) -> No
     "host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0", "0x", "8.8.8.08", "site.123", "1.2.3.4.5"]
 )
 def test_a_host_that_looks_like_a_number_has_to_be_one(host: str) -> None:
-    with pytest.raises(ToolFailed, match=r"looks like a number|not valid"):
+    with pytest.raises(AddressRefused, match=r"looks like a number|not valid"):
         parsed(f"http://{host}/")
 
 
 def test_a_long_address_is_refused() -> None:
-    with pytest.raises(ToolFailed, match="characters"):
+    with pytest.raises(AddressRefused, match="characters"):
         parsed("http://site.example/" + "a" * MAX_ADDRESS_CHARACTERS)
 
 
@@ -67,7 +74,7 @@ def test_nothing_but_a_refusal_comes_of_nonsense(rest: str) -> None:
     for text in (rest, f"http://{rest}", f"http://site.example{rest}", f"http://{rest}@site.example/"):
         try:
             address = parsed(text)
-        except ToolFailed:
+        except AddressRefused:
             continue
         assert str(address).isascii()
         assert not set(str(address)) & set(" \\\r\n\t")
@@ -78,7 +85,7 @@ def test_nothing_but_a_refusal_comes_of_nonsense(rest: str) -> None:
 def test_a_redirect_leads_to_an_address_or_nowhere(location: str) -> None:
     try:
         address = joined(BASE, location)
-    except ToolFailed:
+    except AddressRefused:
         return
     assert parsed(str(address)) == address
 
@@ -105,7 +112,7 @@ def test_a_redirect_is_read_from_where_it_stands(location: str, where: str) -> N
     ["http:x", "http:/x", "https:x", "https:/x", "mailto:a@b", "/a b", "/a\r\nb", "\\\\x", "http://[", "//["],
 )
 def test_a_redirect_to_no_address_is_refused(location: str) -> None:
-    with pytest.raises(ToolFailed):
+    with pytest.raises(AddressRefused):
         joined(BASE, location)
 
 
