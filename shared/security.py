@@ -26,6 +26,7 @@ MIN_KEY_BYTES = 32
 class TokenKind(StrEnum):
     ACCESS = "access"
     SERVICE = "service"
+    ADMIN_PAGES = "admin_pages"
 
 
 class ServiceName(StrEnum):

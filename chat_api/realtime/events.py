@@ -9,6 +9,7 @@ from uuid import UUID
 
 from chat_api.kit.db import Database
 from chat_api.realtime import statements as sql
+from chat_api.runs.event_statements import EVENTS_AFTER
 from shared.web.websockets import text_frame
 
 Outgoing = dict[str, Any]
@@ -66,7 +67,7 @@ class DatabaseEvents:
         self._database = database
 
     async def after(self, session_id: UUID, event_seq: int, limit: int) -> list[SessionEvent]:
-        rows = await self._database.fetch_events(sql.EVENTS_AFTER, session_id, event_seq, limit)
+        rows = await self._database.fetch_events(EVENTS_AFTER, session_id, event_seq, limit)
         return [
             SessionEvent(row["event_seq"], row["type"], row["run_id"], row["user_id"], outgoing(row["frame"]))
             for row in rows

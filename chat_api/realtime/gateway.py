@@ -62,7 +62,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.hub = Hub(settings, DatabaseEvents(database), engine.streams, hints, redis)
-        self.runs = RunService(engine.repository, engine.executor, engine.streams, engine.sends)
+        self.runs = RunService(engine.repository, engine.executor, engine.streams, engine.sends, engine.quotas)
         self.decisions = ToolDecisions(ToolRepository(database, hints), engine.executor)
         self._database = database
         self._hints = hints

@@ -9,12 +9,13 @@ from typing import Any
 
 import orjson
 
+from chat_api.runs.estimates import estimate, request_tokens, total
 from chat_api.runs.events import citations_data, delta_data
 from chat_api.runs.repository import Claim
 from chat_api.runs.streams import LiveStream
 from chat_api.runs.tool_rounds import Call, Changed
 from chat_api.tools.models import ToolStatus
-from shared.contracts.chat import DoneEvent, Usage
+from shared.contracts.chat import ChatRequest, DoneEvent, Usage
 from shared.contracts.knowledge import CitationData
 from shared.contracts.tools import PausedEvent, ToolCallEvent, ToolDecision
 
@@ -48,6 +49,10 @@ class ActiveRun:
         self.model: str | None = None
         self.task: asyncio.Task[None] | None = None
         self._usage = _usage(claim.usage)
+        self._estimated = bool((claim.usage or {}).get("estimated"))
+        self._turn: ChatRequest | None = None
+        """What the agent was asked and has not told the use of."""
+        self._turn_began = 0
         self._latency_ms: int = 0
         self._first_token_ms: int | None = None
         self._parts: list[str] = []
@@ -125,9 +130,21 @@ class ActiveRun:
         decided = {decision.call_id for decision in decisions}
         return any(call.status is ToolStatus.RUNNING and call.call_id in decided for call in self.calls)
 
+    def asks(self, turn: ChatRequest) -> None:
+        """Note that the agent is asked this now. What it never told of the turn before is estimated."""
+        if self._turn is not None:
+            self._usage, self._estimated = self._used_so_far(self._turn), True
+        self._turn, self._turn_began = turn, self._length
+
+    def broke_off(self) -> None:
+        """The agent failed. A model that said nothing is taken to have done nothing."""
+        if self._length == self._turn_began and not self.asked:
+            self._turn = None
+
     def spent(self, usage: Usage) -> None:
         """Count what one call of the agent took to what those before it did."""
-        self._usage = usage if self._usage is None else _sum(self._usage, usage)
+        self._usage = total(self._usage, usage)
+        self._turn = None
 
     @property
     def spent_tokens(self) -> int:
@@ -135,7 +152,14 @@ class ActiveRun:
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        return None if self._usage is None else self._usage.model_dump()
+        """Of all calls of the agent; with an estimate for one that ended without telling."""
+        used = self._usage if self._turn is None else self._used_so_far(self._turn)
+        if used is None:
+            return None
+        return used.model_dump() | ({"estimated": True} if self._estimated or self._turn is not None else {})
+
+    def _used_so_far(self, turn: ChatRequest) -> Usage:
+        return total(self._usage, estimate(request_tokens(turn), self.text[self._turn_began :]))
 
     def took(self, end: DoneEvent | PausedEvent) -> None:
         """Count the time of one call of the agent. The first word is that of the first call that said one."""
@@ -170,11 +194,3 @@ class ActiveRun:
 
 def _usage(stored: dict[str, Any] | None) -> Usage | None:
     return None if stored is None else Usage.model_validate(stored)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-        completion_tokens=one.completion_tokens + other.completion_tokens,
-        total_tokens=one.total_tokens + other.total_tokens,
-    )

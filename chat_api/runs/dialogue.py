@@ -93,6 +93,14 @@ class Dialogue:
 
     async def _listen(self, active: ActiveRun, request: ChatRequest) -> Problem | PausedEvent | None:
         """One call to the agent, to its end; returns the problem that the agent reported, or that it waits."""
+        active.asks(request)
+        try:
+            return await self._hear(active, request)
+        except Problem:
+            active.broke_off()
+            raise
+
+    async def _hear(self, active: ActiveRun, request: ChatRequest) -> Problem | PausedEvent | None:
         async with aclosing(self._agent.chat(request)) as events:
             async for event in events:
                 match event:
@@ -110,6 +118,7 @@ class Dialogue:
                         active.took(event)
                         return event
                     case ErrorEvent():
+                        active.broke_off()
                         return _refusal(active, event)
                     case _:
                         assert_never(event)

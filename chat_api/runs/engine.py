@@ -9,10 +9,13 @@ from chat_api.config import ApiSettings
 from chat_api.kit.db import Database
 from chat_api.kit.redis import RedisClients
 from chat_api.kit.storage import Storage
+from chat_api.plans.people import PlansOfPeople
+from chat_api.plans.quotas import DayQuotas
 from chat_api.runs.dialogue import Dialogue
 from chat_api.runs.executor import RunExecutor
 from chat_api.runs.images import AttachedFiles
 from chat_api.runs.limits import SendLimit
+from chat_api.runs.prices import PriceTable
 from chat_api.runs.recovery import RunRecovery
 from chat_api.runs.repository import RunRepository
 from chat_api.runs.stream_log import NoStreamLog, RedisStreamLog
@@ -34,10 +37,11 @@ class RunEngine:
         agent: Agent,
         hints: SessionHints,
         storage: Storage,
+        plans: PlansOfPeople,
     ) -> None:
         log = NoStreamLog() if redis is None else RedisStreamLog(redis.commands, redis.blocking)
         self._settings = settings
-        self.repository = RunRepository(database, hints)
+        self.repository = RunRepository(database, hints, PriceTable(settings.prices))
         self.streams = RunStreams(
             log,
             self.repository,
@@ -47,10 +51,15 @@ class RunEngine:
         files = AttachedFiles(database, storage, bytes_at_once=settings.run_image_bytes)
         related = RelatedContexts(database, messages=settings.related_messages)
         rounds = ToolRounds(
-            database, hints, attempts=settings.tool_attempts, approval_seconds=settings.approval_seconds
+            database,
+            hints,
+            PriceTable(settings.prices),
+            attempts=settings.tool_attempts,
+            approval_seconds=settings.approval_seconds,
         )
+        self.quotas = DayQuotas(database, plans)
         dialogue = Dialogue(agent, self.repository, rounds)
-        self.executor = RunExecutor(self.repository, self.streams, related, files, dialogue, settings)
+        self.executor = RunExecutor(self.repository, self.streams, related, files, dialogue, self.quotas, settings)
         self.sends = SendLimit(settings)
         self.recovery = RunRecovery(
             self.repository, self.streams, self.executor, ApprovalExpiry(database, hints), settings

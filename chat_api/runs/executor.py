@@ -14,6 +14,7 @@ from uuid import UUID
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.kit.models import new_id
+from chat_api.plans.quotas import DayQuotas
 from chat_api.runs.active import ActiveRun, Stop
 from chat_api.runs.dialogue import Dialogue, LeaseLost
 from chat_api.runs.errors import (
@@ -54,6 +55,7 @@ class RunExecutor:
         related: RelatedContexts,
         files: AttachedFiles,
         dialogue: Dialogue,
+        quotas: DayQuotas,
         settings: ApiSettings,
     ) -> None:
         self.owner = uuid.uuid4().hex
@@ -62,6 +64,7 @@ class RunExecutor:
         self._related = related
         self._files = files
         self._dialogue = dialogue
+        self._quotas = quotas
         self._settings = settings
         self._active: dict[UUID, ActiveRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -226,6 +229,9 @@ class RunExecutor:
             active.stream.publish("message.created", claim.reply)
         if claim.bot_id is not None and claim.bot is None:
             raise BotUnavailable
+        if claim.waited and claim.lease.attempt == 1 and claim.requested_by is not None:
+            requested_by = claim.requested_by
+            await patiently(lambda: self._quotas.check_tokens(requested_by))
         limit = int(claim.settings.get("chat_history_length") or self._settings.history_messages)
         said = await patiently(
             lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
@@ -276,6 +282,8 @@ class RunExecutor:
             time_to_first_token_ms=active.first_token_ms,
             citations=active.citations or None,
             called_tools=active.called_tools,
+            asked_provider=active.claim.provider,
+            asked_model=active.claim.model,
         )
 
     async def _end(self, active: ActiveRun, ending: Ending) -> None:

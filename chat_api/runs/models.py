@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chat_api.kit.models import Base
@@ -31,6 +32,10 @@ class Run(Base):
     `progress` is the attempt in which the run last got further: those after it failed. `pending_calls` of its tools
     wait for a decision. Where it waits, or began another round, `stream_position` is the number of the last event of
     its stream and `said_characters` the length of its reply: from there it goes on, in whichever process.
+
+    `requested_by` is who wanted the answer: the sender of the message, or whoever had it answered again. There is no
+    foreign key: it would be one more look-up for each message that is sent. `provider` and `model` are those that
+    answered or, where none said so, those that were asked; `usage`, `cost` and the times are of all that it took.
     """
 
     __tablename__ = "runs"
@@ -53,9 +58,15 @@ class Run(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     trigger_message_id: Mapped[UUID]
     reply_message_id: Mapped[UUID | None]
+    requested_by: Mapped[UUID | None]
     status: Mapped[str] = mapped_column(server_default="queued")
     error: Mapped[dict[str, Any] | None]
     usage: Mapped[dict[str, Any] | None]
+    provider: Mapped[str | None]
+    model: Mapped[str | None]
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
+    latency_ms: Mapped[int | None]
+    time_to_first_token_ms: Mapped[int | None]
     include_related_context: Mapped[bool] = mapped_column(server_default=text("true"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     lease_owner: Mapped[str | None]

@@ -14,12 +14,14 @@ from typing import Any
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
 from chat_api.runs.errors import RunInterrupted
+from chat_api.runs.estimates import estimate, prompt_tokens, total
 from chat_api.runs.events import CLOSING_EVENTS, FIRST_STREAMED_ID, RunEvent, cited, delta_at, terminal_type
 from chat_api.runs.executor import RunExecutor
 from chat_api.runs.models import RunStatus
 from chat_api.runs.repository import Ending, Orphan, RunRepository
 from chat_api.runs.streams import RunStreams
 from chat_api.tools.expiry import ApprovalExpiry
+from shared.contracts.chat import Usage
 from shared.logging import get_logger
 
 log = get_logger("runs.recovery")
@@ -109,9 +111,11 @@ class RunRecovery:
             content=content,
             stream_length=last_id + CLOSING_EVENTS,
             error=RunInterrupted().as_json() if status is RunStatus.FAILED else None,
-            usage=orphan.usage,
+            usage=await self._usage(orphan, content),
             citations=_cited(events),
             called_tools=orphan.stream_position is not None,
+            asked_provider=orphan.provider,
+            asked_model=orphan.model,
         )
         ended = await self._repository.finish(lease, ending)
         if ended is None:
@@ -124,6 +128,18 @@ class RunRecovery:
         before = orphan.stream_position or FIRST_STREAMED_ID - 1
         await self._streams.conclude(lease.run_id, events[-1].id if events else before, closing)
         await self._executor.start_next(lease.session_id)
+
+    async def _usage(self, orphan: Orphan, content: str) -> dict[str, Any] | None:
+        """What was stored, and an estimate of what was said since: who could have told is dead."""
+        said = content[orphan.said_characters :]
+        if not said:
+            return orphan.usage
+        heard = await self._repository.history(
+            orphan.lease.session_id, orphan.trigger_message_id, self._settings.history_messages
+        )
+        texts = [text for exchange in heard for text in (exchange.content, exchange.answer) if text]
+        earlier = None if orphan.usage is None else Usage.model_validate(orphan.usage)
+        return total(earlier, estimate(prompt_tokens(texts), said)).model_dump() | {"estimated": True}
 
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -10,12 +10,15 @@ from uuid import UUID
 import asyncpg
 
 from chat_api.attachments.statements import OWNED
+from chat_api.config import Plan
 from chat_api.kit.db import Database
 from chat_api.messages.errors import MessageNotFound
+from chat_api.plans.quotas import MESSAGE_QUOTA
 from chat_api.runs import statements as sql
 from chat_api.runs.documents import SESSION_STATUS
 from chat_api.runs.errors import OutcomeUnknown
 from chat_api.runs.models import RunStatus
+from chat_api.runs.prices import PriceTable
 from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
 from chat_api.runs.turns import SessionTurns
 from chat_api.sessions.hints import EventsAdded, SessionHints
@@ -81,7 +84,8 @@ class Lease:
 class Claim:
     """A leased run with all that its turn needs. `bot` is None also where the session's bot may not be used.
 
-    `asked_by` sent the message that is answered. The run `resumes` when it waited for a decision. `stream_position`
+    `asked_by` sent the message that is answered, and `requested_by` wanted the answer. The run `waited` since then, so
+    that its quota may have been used up. The run `resumes` when it waited for a decision. `stream_position`
     is set for a run that called tools: it goes on where its reply had `said_characters`, and what it did before took
     `usage`.
     """
@@ -90,6 +94,8 @@ class Claim:
     trigger_message_id: UUID
     reply_message_id: UUID
     asked_by: UUID | None
+    requested_by: UUID | None
+    waited: bool
     provider: str | None
     model: str | None
     system_prompt: str | None
@@ -121,7 +127,10 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ends. `status` is final; times are in milliseconds."""
+    """How a run ends. `status` is final; times are in milliseconds.
+
+    `provider` and `model` answered, as they said themselves; the `asked` ones count where they did not.
+    """
 
     status: RunStatus
     content: str
@@ -134,6 +143,8 @@ class Ending:
     time_to_first_token_ms: int | None = None
     citations: list[dict[str, Any]] | None = None
     called_tools: bool = False
+    asked_provider: str | None = None
+    asked_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +168,15 @@ class Orphan:
     """A run whose process died. `failures` are its starts since it last got further, this one included."""
 
     lease: Lease
+    trigger_message_id: UUID
     cancelled: bool
     content: str
     failures: int
     stream_position: int | None
     said_characters: int
     usage: dict[str, Any] | None
+    provider: str | None
+    model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +191,10 @@ class RunState:
 
 
 class RunRepository:
-    def __init__(self, database: Database, hints: SessionHints) -> None:
+    def __init__(self, database: Database, hints: SessionHints, prices: PriceTable) -> None:
         self._database = database
         self._hints = hints
+        self._prices = prices
         self._turns = SessionTurns()
 
     def _tell(self, session_id: UUID, event_seq: int | None) -> None:
@@ -187,21 +202,27 @@ class RunRepository:
         if event_seq is not None:
             self._hints.tell(session_id, EventsAdded(event_seq))
 
-    async def send(self, new: NewMessage, holder: Holder | None) -> tuple[Sent, Claim | None] | None:
-        """Store a message, its event and its run at once. None when the session refuses it, or a file is not there.
+    async def send(self, new: NewMessage, holder: Holder | None, plan: Plan) -> tuple[Sent, Claim | None] | None:
+        """Store a message, its event and its run at once.
+
+        None when the session or the sender's plan refuses it, or a file is not there.
 
         Where the run need not wait and there is a `holder`, it is leased to it by the same commit. Raises
         `ClientIdTaken`; nothing was stored then, and no number was used up.
         """
         try:
-            row = await self._send(new, holder)
+            row = await self._send(new, holder, plan)
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != _ONE_ACTIVE_RUN:
                 raise ClientIdTaken from None
             # Another run began while we waited for the session: ours waits for it.
-            return await self.send(new, None)
+            return await self.send(new, None, plan)
         except asyncpg.ForeignKeyViolationError as error:
             if error.constraint_name != _FILE_IS_THERE:
+                raise
+            return None
+        except asyncpg.CheckViolationError as error:
+            if error.constraint_name != MESSAGE_QUOTA:
                 raise
             return None
         if row is None:
@@ -209,9 +230,11 @@ class RunRepository:
         self._tell(new.session_id, row["event_seq"])
         run = row["run"]
         sent = Sent(new.message_id, None if run is None else new.run_id, row["message"], run)
-        return sent, _claim(row, new.session_id, holder.owner) if holder is not None and row["starts"] else None
+        if holder is None or not row["starts"]:
+            return sent, None
+        return sent, _claim(row, new.session_id, holder.owner, waited=False)
 
-    async def _send(self, new: NewMessage, holder: Holder | None) -> asyncpg.Record | None:
+    async def _send(self, new: NewMessage, holder: Holder | None, plan: Plan) -> asyncpg.Record | None:
         files = (list(new.attachment_ids),) if new.attachment_ids else ()
         async with self._turns.of(new.session_id):
             return await self._database.fetch_row(
@@ -230,6 +253,8 @@ class RunRepository:
                 new.reply_id,
                 holder is not None,
                 new.include_related_context,
+                plan.messages_per_day,
+                plan.tokens_per_day,
                 *files,
             )
 
@@ -250,25 +275,34 @@ class RunRepository:
         return None if row is None else SessionStatus(row["status"])
 
     async def regenerate(
-        self, session_id: UUID, user_id: UUID, message_id: UUID, run_id: UUID, key: str | None, request_hash: bytes
+        self,
+        session_id: UUID,
+        user_id: UUID,
+        message_id: UUID,
+        run_id: UUID,
+        key: str | None,
+        request_hash: bytes,
+        tokens_per_day: int | None,
     ) -> Sent | None:
-        """Queue another run for a message. None when the session refuses it. Raises `MessageNotFound`.
+        """Queue another run for a message. None when the session, or the tokens used today, refuse it.
 
-        With a key that was used before, what it was used for; its `request_hash` tells whether for the same.
+        Raises `MessageNotFound`. With a key that was used before, what it was used for; its `request_hash` tells
+        whether for the same.
         """
         try:
             row = await self._database.fetch_row(
-                sql.REGENERATE, session_id, user_id, message_id, run_id, key, request_hash
+                sql.REGENERATE, session_id, user_id, message_id, run_id, key, request_hash, tokens_per_day
             )
         except asyncpg.UniqueViolationError:
-            return await self._regenerated_before(user_id, key)
+            return await self.regenerated_before(user_id, key)
         if row is None:
             return None
         if row["run"] is None:
             raise MessageNotFound
         return Sent(row["trigger_message_id"], run_id, row["message"], row["run"])
 
-    async def _regenerated_before(self, user_id: UUID, key: str | None) -> Sent | None:
+    async def regenerated_before(self, user_id: UUID, key: str | None) -> Sent | None:
+        """What the key was used for; None for one that was not."""
         stored = await self._database.fetch_row(sql.STORED_RUN_ID, user_id, key)
         if stored is None:
             return None
@@ -288,7 +322,7 @@ class RunRepository:
         if row is None:
             return None
         self._tell(session_id, row["event_seq"])
-        return _claim(row, session_id, holder.owner)
+        return _claim(row, session_id, holder.owner, waited=True)
 
     async def history(self, session_id: UUID, trigger_id: UUID, limit: int) -> list[Exchange]:
         rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
@@ -321,6 +355,7 @@ class RunRepository:
     async def finish(self, lease: Lease, ending: Ending) -> Ended | None:
         """End a run and its reply together. None when the lease was lost: nothing was written then."""
         called = (OutcomeUnknown().as_json(),) if ending.called_tools else ()
+        answered = (ending.provider, ending.model) if ending.provider else (ending.asked_provider, ending.asked_model)
         row = await self._database.fetch_row(
             sql.FINISH_WITH_TOOLS if called else sql.FINISH,
             lease.session_id,
@@ -338,6 +373,9 @@ class RunRepository:
             ending.latency_ms,
             ending.time_to_first_token_ms,
             ending.citations,
+            self._prices.cost(*answered, ending.usage),
+            ending.asked_provider,
+            ending.asked_model,
             *called,
         )
         if row is None:
@@ -396,12 +434,15 @@ class RunRepository:
         return [
             Orphan(
                 lease=Lease(row["session_id"], row["id"], row["attempt"], owner),
+                trigger_message_id=row["trigger_message_id"],
                 cancelled=row["cancelled"],
                 content=row["content"] or "",
                 failures=row["attempt"] - row["progress"],
                 stream_position=row["stream_position"],
                 said_characters=row["said_characters"],
                 usage=row["usage"],
+                provider=row["provider"],
+                model=row["model"],
             )
             for row in rows
         ]
@@ -414,13 +455,15 @@ class RunRepository:
         return await self._database.fetch_json(SESSION_STATUS, session_id, user_id)
 
 
-def _claim(row: asyncpg.Record, session_id: UUID, owner: str) -> Claim:
+def _claim(row: asyncpg.Record, session_id: UUID, owner: str, *, waited: bool) -> Claim:
     bot = session_bot(row)
     return Claim(
         lease=Lease(session_id, row["run_id"], row["attempt"], owner),
         trigger_message_id=row["trigger_message_id"],
         reply_message_id=row["reply_message_id"],
         asked_by=row["asked_by"],
+        requested_by=row["requested_by"],
+        waited=waited,
         provider=row["provider"],
         model=row["model"],
         system_prompt=row["system_prompt"],

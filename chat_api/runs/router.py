@@ -15,6 +15,7 @@ from chat_api.kit.bound_route import bound_by, bound_router, json_body, path_uui
 from chat_api.kit.idempotency import KEY_HEADER, IdempotencyKey, IdempotencyKeyReused, idempotency_key
 from chat_api.messages.errors import MessageNotFound
 from chat_api.messages.router import MessageId
+from chat_api.plans.errors import QuotaExceeded
 from chat_api.runs.answer import Answers
 from chat_api.runs.engine import RunEngine
 from chat_api.runs.errors import Restarting, RunFinished, RunNotFound, TooManyMessages
@@ -66,7 +67,7 @@ Engine = Annotated[RunEngine, Depends(get_engine)]
 
 
 async def get_run_service(engine: Engine) -> RunService:
-    return RunService(engine.repository, engine.executor, engine.streams, engine.sends)
+    return RunService(engine.repository, engine.executor, engine.streams, engine.sends, engine.quotas)
 
 
 async def get_answers(engine: Engine, access: TheAccess) -> Answers:
@@ -107,7 +108,15 @@ async def _bind_send(request: Request) -> dict[str, Any]:
     response_model=Exchanged,
     summary="Send a message",
     responses=_REPLY_MODES
-    | answers(SessionNotFound, AttachmentNotFound, SessionArchived, IdempotencyKeyReused, TooManyMessages, Restarting),
+    | answers(
+        SessionNotFound,
+        AttachmentNotFound,
+        SessionArchived,
+        IdempotencyKeyReused,
+        TooManyMessages,
+        QuotaExceeded,
+        Restarting,
+    ),
 )
 @bound_by(_bind_send)
 async def send_message(
@@ -136,7 +145,15 @@ async def send_message(
     tags=["Messages"],
     summary="Ask for another reply",
     responses=_REPLY_MODES
-    | answers(SessionNotFound, MessageNotFound, SessionArchived, IdempotencyKeyReused, TooManyMessages, Restarting),
+    | answers(
+        SessionNotFound,
+        MessageNotFound,
+        SessionArchived,
+        IdempotencyKeyReused,
+        TooManyMessages,
+        QuotaExceeded,
+        Restarting,
+    ),
 )
 async def regenerate_message(
     session_id: SessionId,

@@ -82,6 +82,16 @@ class MessageCreate(WriteSchema):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class RunUsage(Usage):
+    """All that a run used, its tools' rounds included."""
+
+    estimated: bool = Field(
+        default=False,
+        exclude_if=lambda estimated: not estimated,
+        description="True where a reply was broken off, or its provider did not say; else absent.",
+    )
+
+
 class RunRead(ReadSchema):
     """One answer of the assistant. `error` says why it failed."""
 
@@ -93,7 +103,7 @@ class RunRead(ReadSchema):
     reply_message_id: UUID | None
     status: RunStatus
     error: ProblemDocument | None
-    usage: Usage | None
+    usage: RunUsage | None
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None

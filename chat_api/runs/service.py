@@ -11,6 +11,8 @@ import orjson
 from chat_api.attachments.errors import AttachmentNotFound
 from chat_api.kit.idempotency import IdempotencyKeyReused
 from chat_api.kit.models import new_id
+from chat_api.plans.errors import QuotaExceeded
+from chat_api.plans.quotas import DayQuotas
 from chat_api.runs.errors import RunFinished, RunNotFound
 from chat_api.runs.events import FIRST_STREAMED_ID, RunEvent, terminal_type
 from chat_api.runs.executor import RunExecutor
@@ -31,8 +33,16 @@ _ASSISTANT = "assistant"
 
 
 class RunService:
-    def __init__(self, repository: RunRepository, executor: RunExecutor, streams: RunStreams, limit: SendLimit) -> None:
+    def __init__(
+        self,
+        repository: RunRepository,
+        executor: RunExecutor,
+        streams: RunStreams,
+        limit: SendLimit,
+        quotas: DayQuotas,
+    ) -> None:
         self._limit = limit
+        self._quotas = quotas
         self._repository = repository
         self._streams = streams
         self._executor = executor
@@ -41,7 +51,8 @@ class RunService:
         """Store a message and start its run; the message is committed before anything else happens.
 
         The same client id (or `Idempotency-Key`) gives what was stored the first time. Raises `AttachmentNotFound`
-        for a file that is not the sender's own, and `TooManyMessages`; nothing is stored then.
+        for a file that is not the sender's own, `TooManyMessages`, and `QuotaExceeded`: of messages, and of tokens
+        where a reply is due. Nothing is stored then.
         """
         self._limit.count(sender_id)
         client_id = body.client_id or key
@@ -63,7 +74,7 @@ class RunService:
             sent, claim = await self._store(new)
         except ClientIdTaken:
             return await self._sent_before(new)
-        except (AttachmentNotFound, SessionArchived) as refusal:
+        except (AttachmentNotFound, SessionArchived, QuotaExceeded) as refusal:
             return await self._sent_before_that(new, refusal)
         if claim is not None:
             await self._executor.begin(claim)
@@ -74,12 +85,15 @@ class RunService:
     async def _store(self, new: NewMessage) -> tuple[Sent, Claim | None]:
         """Raises why it was refused. Tried again where somebody left while it waited for the session."""
         for _ in range(_TRIES):
-            stored = await self._repository.send(new, self._executor.vacancy())
+            plan = await self._quotas.plan(new.sender_id)
+            stored = await self._repository.send(new, self._executor.vacancy(), plan)
             if stored is not None:
                 return stored
             await self._check_writable(new.session_id, new.sender_id)
             if new.attachment_ids and not await self._repository.has_files(new.sender_id, new.attachment_ids):
                 raise AttachmentNotFound
+            await self._quotas.check_messages(new.sender_id)
+            await self._quotas.check_tokens(new.sender_id)
         raise ServiceUnavailable(_MANY_ARE_LEAVING)
 
     async def _mentions_assistant(self, session_id: UUID, content: str) -> bool:
@@ -93,15 +107,25 @@ class RunService:
     async def regenerate(self, session_id: UUID, user_id: UUID, message_id: UUID, key: str | None) -> Sent:
         """Start another run for the same message. The earlier replies stay.
 
-        Raises `MessageNotFound` and `TooManyMessages`.
+        Raises `MessageNotFound`, `TooManyMessages`, and `QuotaExceeded` for tokens.
         """
         self._limit.count(user_id)
         fingerprint = _fingerprint(f"{session_id} {message_id}", {})
         for _ in range(_TRIES):
-            sent = await self._repository.regenerate(session_id, user_id, message_id, new_id(), key, fingerprint)
+            tokens = (await self._quotas.plan(user_id)).tokens_per_day
+            sent = await self._repository.regenerate(
+                session_id, user_id, message_id, new_id(), key, fingerprint, tokens
+            )
             if sent is not None:
                 break
             await self._check_writable(session_id, user_id)
+            try:
+                await self._quotas.check_tokens(user_id)
+            except QuotaExceeded:
+                sent = None if key is None else await self._repository.regenerated_before(user_id, key)
+                if sent is None:
+                    raise
+                break
         else:
             raise ServiceUnavailable(_MANY_ARE_LEAVING)
         if sent.request_hash is not None and sent.request_hash != fingerprint:
@@ -131,7 +155,7 @@ class RunService:
         return cancelled.run
 
     async def _sent_before_that(self, new: NewMessage, refusal: Problem) -> Sent:
-        """What was stored already when its files went, or the session was archived: who asks again gets it still."""
+        """What was stored before its files went, the session was archived or the quota used up: it is given again."""
         if new.client_id is None:
             raise refusal
         sent = await self._repository.sent_before(new.session_id, new.sender_id, new.client_id)

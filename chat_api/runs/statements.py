@@ -9,8 +9,9 @@ after the wait, so that they rise with `seq`.
 from __future__ import annotations
 
 from chat_api.messages.documents import MESSAGE_COLUMNS
+from chat_api.plans.statements import COUNT_MESSAGE, USED_TODAY
 from chat_api.runs.documents import RUN_COLUMNS
-from chat_api.runs.session_bot import BOT_COLUMNS, BOT_JOIN, LIVE_CITATIONS
+from chat_api.runs.session_bot import BOT_COLUMNS, BOT_JOIN, LIVE_CITATIONS, MODEL, PROVIDER
 from chat_api.runs.tool_statements import CLOSE_CALLS
 from chat_api.sessions.statements import NOBODY_LEFT
 
@@ -49,7 +50,7 @@ _STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
 # The sender's own files, in the order in which they are named.
 _FILES = """files AS (
         SELECT f.id, f.name, f.content_type, f.size_bytes, n.position
-        FROM unnest($15::uuid[]) WITH ORDINALITY AS n (id, position)
+        FROM unnest($17::uuid[]) WITH ORDINALITY AS n (id, position)
         JOIN chat.attachments f ON f.id = n.id AND f.owner_id = $2
     ),"""
 _FILES_SHOWN = """(
@@ -72,17 +73,20 @@ def _send(*, with_files: bool) -> str:
     files = files_found = named = files_column = files_value = ""
     if with_files:
         files = _FILES
-        files_found = "AND (SELECT count(*) FROM files) = cardinality($15::uuid[])"
+        files_found = "AND (SELECT count(*) FROM files) = cardinality($17::uuid[])"
         named = _NAMED
         files_column, files_value = ", attachments", f", {_FILES_SHOWN}"
     return f"""
-    WITH {files} s AS (
+    WITH {files} {USED_TODAY}, s AS (
         UPDATE chat.sessions s SET
             last_seq = last_seq + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
             last_event_seq = last_event_seq + CASE WHEN {_STARTS} THEN 3 ELSE 1 END,
             message_count = message_count + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
             last_activity_at = now()
+        FROM used
         WHERE id = $1 AND status = 'active'
+          AND ($15::bigint IS NULL OR used_messages < $15)
+          AND ($16::bigint IS NULL OR used_tokens < $16 OR NOT {_REPLY_DUE})
           AND EXISTS (SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $2)
           AND {NOBODY_LEFT}
           {files_found}
@@ -95,12 +99,12 @@ def _send(*, with_files: bool) -> str:
             CASE WHEN reply_due THEN $9::uuid END, clock_timestamp() {files_value}
         FROM s
         RETURNING *
-    ), {named} r AS (
+    ), {COUNT_MESSAGE}, {named} r AS (
         INSERT INTO chat.runs (
-            session_id, id, trigger_message_id, reply_message_id, status, attempt, lease_owner, lease_expires_at,
-            started_at, include_related_context
+            session_id, id, trigger_message_id, requested_by, reply_message_id, status, attempt, lease_owner,
+            lease_expires_at, started_at, include_related_context
         )
-        SELECT id, $9, $3, CASE WHEN starts THEN $12::uuid END, CASE WHEN starts THEN 'running' ELSE 'queued' END,
+        SELECT id, $9, $3, $2, CASE WHEN starts THEN $12::uuid END, CASE WHEN starts THEN 'running' ELSE 'queued' END,
             starts::int, CASE WHEN starts THEN $10 END,
             CASE WHEN starts THEN clock_timestamp() + make_interval(secs => $11) END,
             CASE WHEN starts THEN clock_timestamp() END, $14::bool
@@ -120,7 +124,8 @@ def _send(*, with_files: bool) -> str:
     )
     SELECT {_message("m")} AS message, {_run("r")} AS run, {_message("reply")} AS reply, starts,
         $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
-        false AS cancelled, s.last_event_seq AS event_seq, $2::uuid AS asked_by, {_FIRST_START}, {BOT_COLUMNS}
+        false AS cancelled, s.last_event_seq AS event_seq, $2::uuid AS asked_by,
+        $2::uuid AS requested_by, {_FIRST_START}, {BOT_COLUMNS}
     FROM s {BOT_JOIN}
     """
 
@@ -128,17 +133,19 @@ def _send(*, with_files: bool) -> str:
 SEND = _send(with_files=False)
 """($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
 $8 assistant mentioned, $9 run id, $10 lease owner, $11 lease seconds, $12 reply id, $13 whether we may start a run,
-$14 whether the run's prompt includes a related session's messages)
+$14 whether the run's prompt includes a related session's messages, $15 messages and $16 tokens that the sender may use
+a day: null is as many as they like)
 → `message`, `run` (null where no reply is due) and, where the run `starts` at once, all that `CLAIM` gives; no row
 when refused.
 
 A run that need not wait is stored as ours already: a second commit, and its wait for the disk, would stand between
 the person and the first word. A second message with the same client id breaks a unique index, and so does a run
-that another process began while we waited for the session; either undoes the whole statement.
+that another process began while we waited for the session; either undoes the whole statement. So does the check of
+`user_days`, where several messages at once are more than is left of the sender's quota.
 """
 
 SEND_WITH_FILES = _send(with_files=True)
-"""The same with $15, the ids of files in their order. No row also where one of them is not the sender's own.
+"""The same with $17, the ids of files in their order. No row also where one of them is not the sender's own.
 
 A file that is removed at the same moment breaks a foreign key, and undoes the whole statement.
 """
@@ -161,10 +168,11 @@ WHY_REFUSED = """
 """($1 session, $2 caller) → the session's status; no row when the caller does not take part."""
 
 REGENERATE = f"""
-    WITH s AS (
+    WITH {USED_TODAY}, s AS (
         SELECT s.id FROM chat.sessions s
         JOIN chat.participants p ON p.session_id = s.id AND p.user_id = $2
-        WHERE s.id = $1 AND s.status = 'active' AND s.{NOBODY_LEFT} FOR UPDATE OF s
+        WHERE s.id = $1 AND s.status = 'active' AND s.{NOBODY_LEFT}
+          AND ($7::bigint IS NULL OR (SELECT used_tokens FROM used) < $7) FOR UPDATE OF s
     ), t AS (
         SELECT m.* FROM s
         JOIN chat.messages asked ON asked.session_id = s.id AND asked.id = $3
@@ -172,8 +180,8 @@ REGENERATE = f"""
             AND m.id = CASE WHEN asked.role = 'assistant' THEN asked.parent_id ELSE asked.id END
         WHERE m.role = 'user' AND m.deleted_at IS NULL
     ), r AS (
-        INSERT INTO chat.runs (session_id, id, trigger_message_id, include_related_context)
-        SELECT t.session_id, $4, t.id, coalesce((
+        INSERT INTO chat.runs (session_id, id, trigger_message_id, requested_by, include_related_context)
+        SELECT t.session_id, $4, t.id, $2, coalesce((
             SELECT o.include_related_context FROM chat.runs o WHERE o.session_id = t.session_id AND o.id = t.run_id
         ), true) FROM t
         RETURNING *
@@ -183,7 +191,8 @@ REGENERATE = f"""
     )
     SELECT r.trigger_message_id, {_message("t")} AS message, {_run("r")} AS run FROM s LEFT JOIN r ON true
 """
-"""($1 session, $2 caller, $3 message or reply, $4 run id, $5 idempotency key, $6 request hash)
+"""($1 session, $2 caller, $3 message or reply, $4 run id, $5 idempotency key, $6 request hash,
+$7 tokens that the caller may use a day, or null)
 → the message that is answered again, and the run: nulls where there is no such message. No row when refused. A key
 that was used breaks the statement.
 """
@@ -247,7 +256,7 @@ CLAIM = f"""
             SELECT asked.sender_id FROM chat.messages asked
             WHERE asked.session_id = r.session_id AND asked.id = r.trigger_message_id
         ) AS asked_by,
-        {BOT_COLUMNS},
+        r.requested_by, {BOT_COLUMNS},
         {_run("r")} AS run,
         coalesce(
             {_message("m")}, {_message("resumed")}, {_message_by_id("r.session_id", "r.reply_message_id")}
@@ -322,6 +331,10 @@ the owner does not know of (its claim was committed, but the answer lost) is lef
 """
 
 
+_COUNTED = "(CASE WHEN NOT $7::jsonb ? 'estimated' THEN $7::jsonb END)"
+"""A message tells what its provider counted, its run what was estimated too."""
+
+
 def _finish(*, with_tools: bool) -> str:
     """A run that called no tools knows nothing of them: most do not, and each ends once."""
     closing = ended = tools_used = ""
@@ -348,16 +361,17 @@ def _finish(*, with_tools: bool) -> str:
     ), r AS (
         UPDATE chat.runs r SET
             status = $5, error = $6::jsonb, usage = $7::jsonb, finished_at = clock_timestamp(), stream_length = $8,
-            lease_owner = NULL, lease_expires_at = NULL
+            lease_owner = NULL, lease_expires_at = NULL, cost = $16, provider = coalesce($11, $17),
+            model = CASE WHEN $11 IS NULL THEN $18 ELSE $12 END, latency_ms = $13, time_to_first_token_ms = $14
         FROM s
         WHERE r.session_id = s.id AND r.id = $2 AND r.attempt = $3 AND r.lease_owner = $4 AND r.status = 'running'
         RETURNING r.*
     ), m AS (
         UPDATE chat.messages m SET
             content = $9, status = $10, error = $6::jsonb, provider = $11, model = $12,
-            prompt_tokens = ($7::jsonb ->> 'prompt_tokens')::bigint,
-            completion_tokens = ($7::jsonb ->> 'completion_tokens')::bigint,
-            total_tokens = ($7::jsonb ->> 'total_tokens')::bigint,
+            prompt_tokens = ({_COUNTED} ->> 'prompt_tokens')::bigint,
+            completion_tokens = ({_COUNTED} ->> 'completion_tokens')::bigint,
+            total_tokens = ({_COUNTED} ->> 'total_tokens')::bigint, cost = $16,
             latency_ms = $13, time_to_first_token_ms = $14, citations = {LIVE_CITATIONS} {tools_used}
         FROM r WHERE m.session_id = r.session_id AND m.id = r.reply_message_id
         RETURNING m.*
@@ -377,12 +391,13 @@ def _finish(*, with_tools: bool) -> str:
 
 FINISH = _finish(with_tools=False)
 """($1 session, $2 run, $3 attempt, $4 lease owner, $5 status, $6 error, $7 usage, $8 stream length, $9 content,
-$10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms, $15 citations)
+$10 message status, $11 provider, $12 model, $13 latency ms, $14 time to first token ms, $15 citations, $16 cost,
+$17 provider and $18 model that were asked, for the run of which none said who it was)
 → the run and its reply as stored; no row when the lease was lost.
 """
 
 FINISH_WITH_TOOLS = _finish(with_tools=True)
-"""The same for a run that called tools, with $16, the problem of a call that was still running: how did it end?"""
+"""The same for a run that called tools, with $19, the problem of a call that was still running: how did it end?"""
 
 RELEASE = """
     UPDATE chat.runs SET status = 'queued', lease_owner = NULL, lease_expires_at = NULL
@@ -449,7 +464,7 @@ RUN_STATE = f"""
 
 RUN_STATUS = "SELECT status FROM chat.runs WHERE id = $1"
 
-TAKE_OVER = """
+TAKE_OVER = f"""
     UPDATE chat.runs r SET lease_owner = $1, lease_expires_at = now() + make_interval(secs => $2)
     FROM (
         SELECT session_id, id FROM chat.runs
@@ -457,8 +472,12 @@ TAKE_OVER = """
         ORDER BY lease_expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
     ) o
     WHERE r.session_id = o.session_id AND r.id = o.id
-    RETURNING r.session_id, r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS cancelled, r.progress,
+    RETURNING r.session_id, r.id, r.attempt, r.trigger_message_id, r.cancel_requested_at IS NOT NULL AS cancelled,
+        r.progress,
         r.stream_position, r.said_characters, r.usage,
+        coalesce(r.provider, (SELECT {PROVIDER} FROM chat.sessions s {BOT_JOIN} WHERE s.id = r.session_id)) AS provider,
+        CASE WHEN r.provider IS NULL THEN (SELECT {MODEL} FROM chat.sessions s {BOT_JOIN} WHERE s.id = r.session_id)
+            ELSE r.model END AS model,
         (SELECT m.content FROM chat.messages m WHERE m.session_id = r.session_id AND m.id = r.reply_message_id)
             AS content
 """

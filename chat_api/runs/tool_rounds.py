@@ -13,6 +13,7 @@ from chat_api.kit.db import Database
 from chat_api.kit.models import new_id
 from chat_api.runs import tool_statements as sql
 from chat_api.runs.errors import OutcomeUnknown
+from chat_api.runs.prices import PriceTable
 from chat_api.runs.repository import Ended, Lease
 from chat_api.sessions.hints import EventsAdded, SessionHints
 from chat_api.tools.models import ToolStatus
@@ -73,9 +74,12 @@ class ToolRounds:
     `attempts` is how often a call that may be repeated is begun; `approval_seconds` how long one waits for a decision.
     """
 
-    def __init__(self, database: Database, hints: SessionHints, *, attempts: int, approval_seconds: float) -> None:
+    def __init__(
+        self, database: Database, hints: SessionHints, prices: PriceTable, *, attempts: int, approval_seconds: float
+    ) -> None:
         self._database = database
         self._hints = hints
+        self._prices = prices
         self._attempts = attempts
         self._approval_seconds = approval_seconds
 
@@ -146,6 +150,7 @@ class ToolRounds:
             pause.model,
             pause.latency_ms,
             pause.time_to_first_token_ms,
+            self._prices.cost(pause.provider, pause.model, pause.usage),
         )
         return Ended(rows[0]["run"], rows[0]["reply"]) if rows else None
 

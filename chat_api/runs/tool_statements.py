@@ -23,7 +23,8 @@ RECORD_ROUND = f"""
     WITH s AS (
         SELECT id, approval_mode FROM chat.sessions WHERE id = $1 FOR UPDATE
     ), ours AS (
-        SELECT r.session_id, r.id, r.attempt, r.reply_message_id FROM chat.runs r JOIN s ON r.session_id = s.id
+        SELECT r.session_id, r.id, r.attempt, r.reply_message_id, r.requested_by
+        FROM chat.runs r JOIN s ON r.session_id = s.id
         WHERE {_OURS} FOR UPDATE OF r
     ), calls AS (
         SELECT c.*, CASE
@@ -38,13 +39,13 @@ RECORD_ROUND = f"""
         )
     ), t AS (
         INSERT INTO chat.tool_executions (
-            session_id, id, run_id, message_id, round, position, call_id, said_characters, tool_name, source, risk,
-            repeatable, parameters, signature, arguments, redacted_arguments, redact_result, status, error, attempts,
-            expires_at, created_at, started_at, finished_at
+            session_id, id, run_id, message_id, requested_by, round, position, call_id, said_characters, tool_name,
+            source, risk, repeatable, parameters, signature, arguments, redacted_arguments, redact_result, status,
+            error, attempts, expires_at, created_at, started_at, finished_at
         )
-        SELECT o.session_id, c.id, o.id, o.reply_message_id, c.round, c.position, c.call_id, $6, c.tool_name, c.source,
-            c.risk, c.repeatable, c.parameters, c.signature, c.arguments, c.redacted_arguments, c.redact_result,
-            c.status, c.error, (c.status = 'running')::int,
+        SELECT o.session_id, c.id, o.id, o.reply_message_id, o.requested_by, c.round, c.position, c.call_id, $6,
+            c.tool_name, c.source, c.risk, c.repeatable, c.parameters, c.signature, c.arguments, c.redacted_arguments,
+            c.redact_result, c.status, c.error, (c.status = 'running')::int,
             CASE WHEN c.status = 'pending_approval' THEN clock_timestamp() + make_interval(secs => $9) END,
             clock_timestamp(),
             CASE WHEN c.status = 'running' THEN clock_timestamp() END,
@@ -181,7 +182,8 @@ PAUSE = f"""
     ), r AS (
         UPDATE chat.runs r SET
             status = 'awaiting_approval', usage = $5::jsonb, stream_length = $6, stream_position = $6,
-            lease_owner = NULL, lease_expires_at = NULL
+            lease_owner = NULL, lease_expires_at = NULL, provider = $8, model = $9, latency_ms = $10,
+            time_to_first_token_ms = $11, cost = $12
         FROM s
         WHERE r.session_id = s.id AND {_OURS} AND r.pending_calls > 0 AND r.cancel_requested_at IS NULL
         RETURNING r.*
@@ -208,15 +210,15 @@ PAUSE = f"""
     FROM numbered n
 """
 """($1 session, $2 run, $3 attempt, $4 lease owner, $5 usage, $6 stream length, $7 content, $8 provider, $9 model,
-$10 latency ms, $11 time to first token ms) → the run and its reply, waiting; no row when nothing waits any more,
-somebody cancelled the run, or the lease was lost."""
+$10 latency ms, $11 time to first token ms, $12 cost) → the run and its reply, waiting; no row when nothing waits any
+more, somebody cancelled the run, or the lease was lost."""
 
 CLOSE_CALLS = """
     closed AS (
         UPDATE chat.tool_executions t SET
             status = CASE t.status WHEN 'running' THEN 'failed'
                 WHEN 'pending_approval' THEN 'rejected' WHEN 'approved' THEN 'rejected' ELSE t.status END,
-            error = CASE WHEN t.status = 'running' THEN $16::jsonb ELSE t.error END,
+            error = CASE WHEN t.status = 'running' THEN $19::jsonb ELSE t.error END,
             reason = CASE WHEN t.status IN ('pending_approval', 'approved') THEN 'The run ended before it was run.'
                 ELSE t.reason END,
             finished_at = coalesce(t.finished_at, r.finished_at),

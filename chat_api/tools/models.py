@@ -39,7 +39,8 @@ class ToolExecution(Base):
 
     `said_characters` is how long the reply was when the calls were made. `arguments` are those that it runs with;
     where a person changed them, the model's own are in `model_arguments`. `running` is stored before the agent is
-    asked to run it: a call of which nobody knows how it ended was running.
+    asked to run it: a call of which nobody knows how it ended was running. `requested_by` is its run's: where a
+    session is deleted, the run may go first.
     """
 
     __tablename__ = "tool_executions"
@@ -65,6 +66,7 @@ class ToolExecution(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     run_id: Mapped[UUID]
     message_id: Mapped[UUID]
+    requested_by: Mapped[UUID | None]
     round: Mapped[int]
     position: Mapped[int]
     call_id: Mapped[str]

@@ -23,6 +23,7 @@ from shared.web.responses import ProblemShape, as_document
 log = get_logger("http")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_ANSWER_HEADERS = "colloquy.answer_headers"
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/health/db", "/metrics"})
 
 
@@ -33,6 +34,12 @@ class LargeBody:
     method: str
     path: re.Pattern[str]
     max_bytes: int
+
+
+def answer_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Headers that the answer to this request will have, whatever it is: add to them until it begins."""
+    headers: list[tuple[bytes, bytes]] = scope.setdefault(_ANSWER_HEADERS, [])
+    return headers
 
 
 class _BodyTooLarge(HTTPException):
@@ -70,7 +77,9 @@ class RequestMiddleware:
         started = time.perf_counter()
         request_id, length = _read_headers(scope)
         request_id_var.set(request_id)
-        request_id_header = (b"x-request-id", request_id.encode())
+        # The list itself stays: routers may copy what holds it.
+        added = answer_headers(scope)
+        added.append((b"x-request-id", request_id.encode()))
         status = 500
         responded = False
 
@@ -80,7 +89,7 @@ class RequestMiddleware:
                 status = message["status"]
                 responded = True
                 message.setdefault("headers", [])
-                message["headers"] = [*message["headers"], request_id_header]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         limit = self._limit_of(scope, length)

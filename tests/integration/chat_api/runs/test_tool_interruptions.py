@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from chat_api.kit.models import new_id
+from chat_api.runs.prices import PriceTable
 from chat_api.runs.repository import Holder, Lease
 from chat_api.runs.tool_rounds import ToolRounds
 from chat_api.tools.models import ToolStatus
@@ -169,7 +170,8 @@ def wanted(index: int, risk: ToolRisk) -> ToolCallEvent:
 async def test_what_is_stored_twice_because_an_answer_was_lost_changes_nothing_and_is_told(
     chat: ChatApi, held: Lease
 ) -> None:
-    rounds = ToolRounds(chat.app.state.database, chat.app.state.hints, attempts=3, approval_seconds=60)
+    database, hints = chat.app.state.database, chat.app.state.hints
+    rounds = ToolRounds(database, hints, PriceTable({}), attempts=3, approval_seconds=60)
     calls = [wanted(0, ToolRisk.SAFE), wanted(1, ToolRisk.RISKY)]
 
     first = await rounds.record(held, 1, calls, content="", stream_position=7)

@@ -17,6 +17,8 @@ CLAIM = Claim(
     trigger_message_id=UUID(int=3),
     reply_message_id=UUID(int=4),
     asked_by=UUID(int=5),
+    requested_by=None,
+    waited=False,
     provider=None,
     model=None,
     system_prompt=None,
