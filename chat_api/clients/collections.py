@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import httpx
-from fastapi import Depends, Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chat_api.clients.connection import EVENT_STREAM, AgentBrokeOff, AgentConnection, event_data
@@ -120,14 +119,6 @@ class HttpCollections:
     async def regenerate(self) -> RegenerationStep:
         answer = await self._connection.call("POST", "/v1/embeddings/regenerate", seconds=self._step_seconds)
         return _read(RegenerationStep, answer)
-
-
-async def get_collections(request: Request) -> Collections:
-    collections: Collections = request.app.state.collections
-    return collections
-
-
-TheCollections = Annotated[Collections, Depends(get_collections)]
 
 
 def _document_path(collection_id: UUID, document_id: UUID) -> str:

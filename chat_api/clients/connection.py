@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from chat_api.clients.circuit import CircuitBreaker
 from chat_api.config import ApiSettings
 from shared.logging import get_logger, request_id_var
-from shared.openai.errors import OpenAIError
+from shared.openai.error_body import OpenAIError
 from shared.problems import Problem, ProblemDocument
 from shared.security import ServiceName, ServiceToken, service_signer
 from shared.stream_transport import StreamTransport

@@ -6,12 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from chat_api.auth.dependencies import TheSettings
+from chat_api.clients.embeddings import TheTextEmbedder
 from chat_api.kit.db import Statements
 from chat_api.search.service import MessageSearch
 
 
-async def get_message_search(database: Statements) -> MessageSearch:
-    return MessageSearch(database)
+async def get_message_search(database: Statements, settings: TheSettings, embedder: TheTextEmbedder) -> MessageSearch:
+    return MessageSearch(database, embedder if settings.message_embeddings else None)
 
 
 TheMessageSearch = Annotated[MessageSearch, Depends(get_message_search)]
