@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat_api.auth.errors import InsufficientScope
+from chat_api.auth.errors import InsufficientScope, RateLimited
 from shared.problems import (
     MalformedRequest,
     NotAuthenticated,
@@ -25,5 +25,6 @@ def answers(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
         *kinds,
         PayloadTooLarge,
         ValidationFailed,
+        RateLimited,
         ServiceUnavailable,
     )

@@ -20,6 +20,22 @@ class AdminRequired(Forbidden):
     detail = "This needs an administrator's account."
 
 
+class RateLimited(Problem):
+    status = 429
+    code = "rate-limited"
+    title = "Too many requests"
+    detail = "You are asking more often than your plan allows. Wait as long as `Retry-After` says."
+    retry_after = 1
+
+
+class TooManySignIns(Problem):
+    status = 429
+    code = "too-many-sign-ins"
+    title = "Too many attempts to sign in"
+    detail = "There were too many attempts from your address. Wait as long as `Retry-After` says."
+    retry_after = 6
+
+
 class InvalidCredentials(NotAuthenticated):
     """One answer for a wrong password, an unknown name and a closed account: it must not tell which."""
 

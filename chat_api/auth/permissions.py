@@ -15,6 +15,7 @@ from fastapi.security.base import SecurityBase
 from chat_api.auth.actors import Actor, Scope
 from chat_api.auth.authenticator import Authenticator
 from chat_api.auth.errors import AdminRequired, InsufficientScope
+from chat_api.auth.request_limits import RequestLimits
 from shared.problems import NotAuthenticated
 
 BEARER_SCHEME = "Bearer"
@@ -22,7 +23,7 @@ SERVICE_SCHEME = "ServiceToken"
 
 
 class Permission(SecurityBase):
-    """Lets a caller pass whose credential holds one scope."""
+    """Lets a caller pass whose credential holds one scope, and who does not ask too often."""
 
     def __init__(self, scope: Scope) -> None:
         self.model = HTTPBearerModel(description="An access token of `POST /auth/token`, or an API key.")
@@ -30,8 +31,8 @@ class Permission(SecurityBase):
         self._scope = scope
 
     async def __call__(self, request: Request) -> Actor:
-        authenticator = authenticator_of(request)
-        actor = await authenticator.authenticate(_bearer(request))
+        actor = await authenticator_of(request).authenticate(_bearer(request))
+        await limits_of(request).admit(request, actor)
         if self._scope not in actor.scopes:
             raise InsufficientScope(f"This needs the scope `{self._scope}`.")
         return actor
@@ -71,6 +72,11 @@ class PublicAccess:
 def authenticator_of(request: Request) -> Authenticator:
     authenticator: Authenticator = request.app.state.authenticator
     return authenticator
+
+
+def limits_of(request: Request) -> RequestLimits:
+    limits: RequestLimits = request.app.state.request_limits
+    return limits
 
 
 def _bearer(request: Request) -> str:

@@ -67,6 +67,13 @@ WHERE a.api_key_id IS NULL OR EXISTS (
       AND (k.expires_at IS NULL OR k.expires_at > $3))
 """
 
+_CLOSED = """
+SELECT id, is_active FROM chat.users WHERE NOT is_active AND updated_at > $1
+UNION ALL
+SELECT id, is_active FROM chat.users WHERE is_active AND id = ANY($2::uuid[])
+"""
+"""($1 moment, $2 people) → who is closed and was not before that moment, and which of these are open."""
+
 _IS_ADMIN = "SELECT is_admin FROM chat.users WHERE id = $1 AND is_active"
 
 
@@ -116,6 +123,14 @@ async def live_holders(
     users, keys = [user for user, _ in holders], [key for _, key in holders]
     rows = await database.fetch_rows(_LIVE, users, keys, now)
     return {(row["user_id"], row["api_key_id"]) for row in rows}
+
+
+async def closed_since(database: Database, moment: datetime, known: Sequence[UUID]) -> tuple[set[UUID], set[UUID]]:
+    """Accounts that were closed after `moment`; and of the known ones those that are open."""
+    # Beside what requests wait for: a process that is busy must hear of it as well.
+    rows = await database.fetch_events(_CLOSED, moment, known)
+    closed = {row["id"] for row in rows if not row["is_active"]}
+    return closed, {row["id"] for row in rows if row["is_active"]}
 
 
 async def is_admin(database: Database, user_id: UUID) -> bool:

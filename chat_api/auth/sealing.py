@@ -1,4 +1,4 @@
-"""Encrypts stored answers that carry a secret, so that a copy of the database does not give it away."""
+"""Encrypts secrets that have to be read again, so that a copy of the database does not give them away."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from chat_api.kit.idempotency import IdempotencyKeyReused, Seal
 _PURPOSE = b"colloquy: stored answers"
 
 
+def fernet_for(purpose: bytes, secret_key: str) -> Fernet:
+    """Fernet under a key for that purpose alone, derived from the secret key of the installation."""
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret_key.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
 class SecretSeal(Seal):
-    """Fernet under a key of its own, derived from the secret key of the installation."""
+    """For stored answers that carry a secret."""
 
     def __init__(self, secret_key: str) -> None:
-        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
-        self._fernet = Fernet(base64.urlsafe_b64encode(derived))
+        self._fernet = fernet_for(_PURPOSE, secret_key)
 
     def close(self, body: bytes) -> bytes:
         return self._fernet.encrypt(body)

@@ -19,6 +19,13 @@ class UsernameTaken(Problem):
     detail = "Choose another username."
 
 
+class UserNotFound(Problem):
+    status = 404
+    code = "user-not-found"
+    title = "User not found"
+    detail = "There is no such user, or the account is closed."
+
+
 class WrongPassword(Forbidden):
     code = "wrong-password"
     title = "The current password is wrong"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Response, status
+from fastapi import APIRouter, Form, Request, Response, status
 
-from chat_api.auth.errors import InvalidCredentials, InvalidRefreshToken, RefreshTokenReused
-from chat_api.auth.permissions import Public
+from chat_api.auth.errors import InvalidCredentials, InvalidRefreshToken, RefreshTokenReused, TooManySignIns
+from chat_api.auth.permissions import Public, limits_of
 from chat_api.users.dependencies import Accounts, SignIn
 from chat_api.users.errors import EmailTaken, UsernameTaken
 from chat_api.users.schemas import RefreshTokenBody, Registration, TokenForm, Tokens, UserRead
@@ -32,9 +32,10 @@ _NO_STORE_DOC: dict[int | str, dict[str, Any]] = {
         "Email addresses and usernames are unique, whatever their case. `Idempotency-Key` is not used here: there "
         "is no account yet that the stored answer could belong to, and the name itself is only given once."
     ),
-    responses=problems(*_ALWAYS, EmailTaken, UsernameTaken),
+    responses=problems(*_ALWAYS, EmailTaken, UsernameTaken, TooManySignIns),
 )
-async def register(body: Registration, accounts: Accounts) -> UserRead:
+async def register(request: Request, body: Registration, accounts: Accounts) -> UserRead:
+    await limits_of(request).admit_sign_in(request, None)
     return await accounts.register(body)
 
 
@@ -46,9 +47,12 @@ async def register(body: Registration, accounts: Accounts) -> UserRead:
         "OAuth2's password grant. `username` takes a username or an email address, in any case. The answer is the "
         "same, and takes as long, for a wrong password and for a name that does not exist."
     ),
-    responses=_NO_STORE_DOC | problems(*_ALWAYS, InvalidCredentials),
+    responses=_NO_STORE_DOC | problems(*_ALWAYS, InvalidCredentials, TooManySignIns),
 )
-async def create_token(form: Annotated[TokenForm, Form()], sign_in: SignIn, response: Response) -> Tokens:
+async def create_token(
+    request: Request, form: Annotated[TokenForm, Form()], sign_in: SignIn, response: Response
+) -> Tokens:
+    await limits_of(request).admit_sign_in(request, form.username)
     response.headers.update(_NO_STORE)
     return await sign_in.sign_in(form.username, form.password)
 
@@ -61,9 +65,10 @@ async def create_token(form: Annotated[TokenForm, Form()], sign_in: SignIn, resp
         "Gives a new access token and a new refresh token; the one that was sent is used up. A refresh token that "
         "comes a second time was copied, so it ends the whole sign-in: 401 `refresh-token-reused`."
     ),
-    responses=_NO_STORE_DOC | problems(*_ALWAYS, InvalidRefreshToken, RefreshTokenReused),
+    responses=_NO_STORE_DOC | problems(*_ALWAYS, InvalidRefreshToken, RefreshTokenReused, TooManySignIns),
 )
-async def refresh_token(body: RefreshTokenBody, sign_in: SignIn, response: Response) -> Tokens:
+async def refresh_token(request: Request, body: RefreshTokenBody, sign_in: SignIn, response: Response) -> Tokens:
+    await limits_of(request).admit_sign_in(request, None)
     response.headers.update(_NO_STORE)
     return await sign_in.refresh(body.refresh_token)
 

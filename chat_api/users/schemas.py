@@ -143,6 +143,14 @@ class UserPatch(WriteSchema):
         return self
 
 
+class UserAdminPatch(WriteSchema):
+    """What an administrator may change of somebody's account. Only what is sent is changed."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"plan": "pro"}})
+
+    plan: str = Field(default_factory=str, min_length=1, max_length=64, description="Name of one of `GET /plans`.")
+
+
 class UserSummary(ReadSchema):
     """A person, as others see them."""
 
