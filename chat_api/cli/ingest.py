@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import click
 import httpx
 
+from chat_api.cli.progress import Unit, progress
 from chat_api.documents.extraction.errors import EmptyDocument, UnsupportedDocument
 from chat_api.documents.extraction.formats import detect
 
@@ -54,7 +55,7 @@ class ApiRefused(Exception):
 class Progress(Protocol):
     """A bar of `UNITS` for each file."""
 
-    def update(self, n_steps: int) -> None: ...
+    def update(self, n_steps: int, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -276,7 +277,7 @@ async def _run(files: list[Path], bot_id: str, api_url: str, api_key: str) -> li
     async with httpx.AsyncClient(base_url=api_url, headers=headers, timeout=_TIMEOUT, trust_env=False) as http:
         work = Ingest(http, bot_id)
         await work.prepare()
-        with click.progressbar(length=len(files) * UNITS, label=f"{len(files)} documents") as bar:
+        with progress(f"{len(files)} documents", len(files) * UNITS, unit=Unit.SHARE) as bar:
             return await work.run(files, bar)
 
 

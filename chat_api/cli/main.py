@@ -159,6 +159,58 @@ def openapi(service: str, sockets: bool, output: Path | None) -> None:
         output.write_text(document, encoding="utf-8")
 
 
+@colloquy.command("seed")
+@click.option("--size", type=click.Choice(["small", "medium", "large"]), default="small", show_default=True)
+@click.option("--clear", is_flag=True, help="Remove what was seeded before; nothing of anybody else's.")
+@click.option("--documents-only", is_flag=True)
+@click.option("--conversations-only", is_flag=True)
+def seed_data(*, size: str, clear: bool, documents_only: bool, conversations_only: bool) -> None:
+    """Fill the database with people, conversations and documents to try things with. Refused in production."""
+    if documents_only and conversations_only:
+        raise click.UsageError("--documents-only and --conversations-only leave nothing.")
+    settings = _settings()
+    from chat_api.cli.seeding.seed import CannotSeed, Wanted, seed
+    from chat_api.cli.seeding.size import Size
+
+    _errors_only()
+    wanted = Wanted(Size(size), clear=clear, documents=not conversations_only, conversations=not documents_only)
+    try:
+        seed(settings, wanted)
+    except CannotSeed as error:
+        raise click.ClickException(str(error)) from None
+
+
+@colloquy.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def make_backup(file: Path) -> None:
+    """Write the database and the stored files to FILE, while everything runs."""
+    settings = _settings()
+    from chat_api.cli.backup import CannotBackUp, backup, report
+    from chat_api.cli.databases import told_plainly
+
+    _errors_only()
+    try:
+        report(told_plainly(backup)(settings, file), file)
+    except CannotBackUp as error:
+        raise click.ClickException(str(error)) from None
+
+
+@colloquy.command("restore")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--clean", is_flag=True, help="Replace everything that the database holds.")
+def restore_backup(file: Path, *, clean: bool) -> None:
+    """Bring back what FILE holds, into an empty database. Stop the services first."""
+    settings = _settings()
+    from chat_api.cli.databases import told_plainly
+    from chat_api.cli.restore import CannotRestore, report, restore
+
+    _errors_only()
+    try:
+        report(told_plainly(restore)(settings, file, clean=clean))
+    except CannotRestore as error:
+        raise click.ClickException(str(error)) from None
+
+
 @colloquy.group()
 def documents() -> None:
     """What bots answer from."""
@@ -211,6 +263,42 @@ def regenerate() -> None:
 
 
 @colloquy.group()
+def sessions() -> None:
+    """Conversations: tidied up, handed out, brought in."""
+
+
+@sessions.command()
+@click.option("--days-old", type=click.IntRange(1, 36_500), default=30, show_default=True, help="Without a message.")
+@click.option("--expired", is_flag=True, help="Remove what their owners' plans keep no longer, instead of archiving.")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+def cleanup(days_old: int, *, expired: bool, dry_run: bool) -> None:
+    """Archive the sessions in which nothing was said for a while. May be stopped, and goes on when run again."""
+    settings = _settings()
+    from chat_api.cli.cleanup import clean_up
+    from chat_api.cli.databases import run_against_database
+
+    _errors_only()
+    run_against_database(clean_up(settings, days_old=None if expired else days_old, dry_run=dry_run))
+
+
+@colloquy.group()
+def analytics() -> None:
+    """The figures of what was said and used."""
+
+
+@analytics.command()
+@click.option("--repair", is_flag=True, help="Make the figures what the rows say.")
+def recount(*, repair: bool) -> None:
+    """Count everything again, and show where the figures differ: 0 where nowhere, 1 where they did and still do."""
+    settings = _settings()
+    from chat_api.cli.analytics import recount as count_again
+    from chat_api.cli.databases import run_against_database
+
+    _errors_only()
+    sys.exit(0 if run_against_database(count_again(settings, repair=repair)) else 1)
+
+
+@colloquy.group()
 def users() -> None:
     """Accounts."""
 
@@ -232,6 +320,70 @@ def create_admin(email: str, username: str, password: str) -> None:
 
     run_against_database(create(settings, email, username, password))
     click.echo(f"{username} may administer now")
+
+
+@sessions.command("export")
+@click.argument("session_id", type=click.UUID, required=False)
+@click.option("--user", help="Username or email address: every session that this person owns.")
+@click.option("--format", "kind", type=click.Choice(["json", "markdown", "csv"]), default="json", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file, or with --user a folder.")
+def export_sessions(session_id: UUID | None, user: str | None, kind: str, output: Path | None) -> None:
+    """Write SESSION_ID, or every session of a person, to files."""
+    if (session_id is None) == (user is None):
+        raise click.UsageError("Give a session's id, or --user.")
+    settings = _settings()
+    from chat_api.cli.databases import run_against_database
+    from chat_api.cli.transfer import CannotTransfer, export_all, export_one
+    from chat_api.transfer.formats import ExportFormat
+
+    _errors_only()
+    wanted = ExportFormat(kind)
+    try:
+        if session_id is not None:
+            run_against_database(export_one(settings, session_id, wanted, output))
+        elif user is not None:
+            run_against_database(export_all(settings, user, wanted, output or Path("sessions")))
+    except CannotTransfer as error:
+        raise click.ClickException(str(error)) from None
+
+
+@sessions.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--user", required=True, help="Username or email address of whom the sessions will be.")
+def import_sessions(file: Path, user: str) -> None:
+    """Bring in FILE: sessions exported as JSON, or ChatGPT's conversations.json. All of it, or nothing."""
+    settings = _settings()
+    from chat_api.cli.databases import run_against_database
+    from chat_api.cli.transfer import CannotTransfer
+    from chat_api.cli.transfer import import_file as bring_in
+
+    _errors_only()
+    try:
+        run_against_database(bring_in(settings, file, user))
+    except CannotTransfer as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _errors_only() -> None:
+    """The person at the terminal gets lines, not events."""
+    from shared.logging import configure_logging
+
+    configure_logging("error", service="cli", is_final=False)
+
+
+@users.command("set-plan")
+@click.argument("name")
+@click.argument("plan")
+def set_plan(name: str, plan: str) -> None:
+    """Give the account NAME (its username or email address) the plan PLAN."""
+    settings = _settings()
+    from chat_api.cli.databases import run_against_database
+    from chat_api.users.plan_changes import change_plan
+    from shared.logging import configure_logging
+
+    configure_logging("error", service="cli", is_final=False)
+    run_against_database(change_plan(settings, name, plan))
+    click.echo(f"{name} has the plan {plan} now")
 
 
 def _settings() -> ApiSettings:

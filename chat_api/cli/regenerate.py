@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 
+from chat_api.cli.progress import progress
 from chat_api.clients.collections import Collections, HttpCollections
 from chat_api.clients.connection import AgentBrokeOff, AgentRefused, AgentUnavailable
 from chat_api.config import ApiSettings
@@ -74,10 +75,10 @@ async def follow(regeneration: Regeneration) -> None:
     """Show a progress bar until all is done. Its length follows what is uploaded or deleted meanwhile."""
     step = await regeneration.first()
     if step.done < step.total:
-        with click.progressbar(length=step.total, label=f"passages to {step.embedding_model}") as bar:
+        with progress(f"passages to {step.embedding_model}", step.total) as bar:
             bar.update(step.done)
             while step.done < step.total:
                 before, step = step, await regeneration.next()
-                bar.length = step.total
+                bar.set_total(step.total)
                 bar.update(step.done - before.done)
     click.echo(f"all {step.total} passages have vectors of {step.embedding_model}")

@@ -35,7 +35,7 @@ def colloquy(
 def test_help_lists_the_commands(tmp_path: Path) -> None:
     done = colloquy("--help", folder=tmp_path)
     assert done.returncode == 0
-    for name in ("up", "api", "agent", "worker", "migrate", "check", "openapi", "users"):
+    for name in ("up", "api", "agent", "worker", "migrate", "check", "openapi", "users", "seed", "backup", "restore"):
         assert f"\n  {name} " in done.stdout
 
 
