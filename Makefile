@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test test-fast lint types imports format format-check migrate bench bench-short \
-	bench-knowledge bench-large bench-test faults faults-short browser check lock lock-check openapi clean
+	bench-knowledge bench-records bench-large bench-test faults faults-short browser nginx static check lock lock-check openapi clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-short: setup ## See that every benchmark runs; the figures mean little
 bench-knowledge: setup ## Ingest, search among 100,000 passages, injected documents (15 minutes)
 	@python -m benchmarks.ingest && python -m benchmarks.search && python -m benchmarks.injections
 
+bench-records: setup ## Search, lists and figures among 1,000,000 messages, and seeding (5 minutes, 3 GB of disk)
+	@python -m benchmarks.records && python -m benchmarks.seed
+
 bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minutes, 6 GB of disk)
 	@python -m benchmarks.large
 
@@ -74,7 +77,16 @@ faults: setup ## The fault tests with many rounds
 browser: ## Install Chromium for the browser tests (Debian, as root)
 	@deploy/browser.sh
 
-check: setup format-check lint types imports lock-check bench-test faults-short test ## What CI checks, tests last
+nginx: ## Install nginx for the test of the deployment (Debian, as root)
+	@deploy/nginx.sh
+
+static: format-check lint types imports lock-check ## What can be said without running anything
+
+# The first two at once: neither needs a quiet machine.
+check: setup ## What CI checks, tests last
+	@$(MAKE) --no-print-directory --jobs=2 static bench-test
+	@$(MAKE) --no-print-directory faults-short
+	@$(MAKE) --no-print-directory test
 
 lock: setup ## Write both locks anew from pyproject.toml
 	@uv=$$(deploy/setup.sh uv) && \
