@@ -1,0 +1,39 @@
+"""What can be wrong with an import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.problems import FieldError, PayloadTooLarge, ServiceUnavailable, ValidationFailed
+
+
+class InvalidImport(ValidationFailed):
+    """`place` leads to what is wrong: names of the format and positions, nothing that is only in the file."""
+
+    code = "invalid-import"
+    title = "The file cannot be imported"
+    detail = "Send a session that was exported as JSON, or ChatGPT's `conversations.json`. Nothing was imported."
+
+    def __init__(self, reason: str | None = None, *, place: Sequence[str | int] = (), kind: str = "import") -> None:
+        reason = reason or self.detail
+        super().__init__(
+            f"{reason.rstrip('.')}. Nothing was imported.",
+            errors=[FieldError(loc=["file", *place], msg=reason, type=kind)],
+        )
+
+
+class ImportTooLarge(PayloadTooLarge):
+    code = "import-too-large"
+    title = "The file is too large to import"
+    detail = "A file that is imported may not be this large."
+
+    @classmethod
+    def named(cls, name: str, limit: int) -> ImportTooLarge:
+        return cls(f"{name!r} is larger than {limit} bytes, which is the most that an import may have.")
+
+
+class ImportsBusy(ServiceUnavailable):
+    code = "imports-busy"
+    title = "Other imports come first"
+    detail = "Others are importing now. Nothing was imported; try again."
+    retry_after = 10
