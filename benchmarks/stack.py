@@ -33,6 +33,9 @@ _FOREIGN = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "PG", "PYTHON")
 RAISED_LIMITS = {
     "COLLOQUY_USER_SENDS_PER_SECOND": "100000",
     "COLLOQUY_USER_SENDS_BURST": "100000",
+    "COLLOQUY_PLANS": '{"free": {"messages_per_day": 1000000000, "tokens_per_day": 1000000000000,'
+    ' "documents": 1000000, "storage_bytes": 1000000000000, "requests_per_minute": 10000000,'
+    ' "key_requests_per_minute": 10000000}}',
     "COLLOQUY_WS_FRAMES_PER_SECOND": "100000",
     "COLLOQUY_WS_FRAMES_BURST": "100000",
 }
@@ -118,7 +121,7 @@ class Stack:
 
     def api(self, urls: DatabaseUrls | None = None, *, agent_port: int | None = None) -> Server:
         """One process of the chat API, as in production."""
-        variables = self._variables(urls or self.urls)
+        variables = self.variables(urls or self.urls)
         if agent_port is not None:
             variables["COLLOQUY_AGENT_PORT"] = str(agent_port)
         return self._service("api", [sys.executable, "-m", "chat_api", "api"], "COLLOQUY_API_PORT", variables)
@@ -126,7 +129,7 @@ class Stack:
     def agent(self, model_url: str, **others: str) -> Server:
         """The agent service, with the model server at `model_url` (up to `/v1`) as its default provider."""
         variables = {
-            **self._variables(self.urls),
+            **self.variables(self.urls),
             **others,
             "COLLOQUY_DEFAULT_PROVIDER": "openai",
             "COLLOQUY_DEFAULT_MODEL": "scripted",
@@ -137,12 +140,12 @@ class Stack:
 
     def local_agent(self) -> Server:
         """The agent service as it comes: the local embedder, and the local chat model."""
-        variables = self._variables(self.urls)
+        variables = self.variables(self.urls)
         return self._service("agent", [sys.executable, "-m", "agent_service"], "COLLOQUY_AGENT_PORT", variables)
 
     def worker(self, urls: DatabaseUrls | None = None, *, agent_port: int) -> int:
         """The worker, as in production; its process id. It has no port: what it does shows in the database."""
-        variables = self._variables(urls or self.urls) | {"COLLOQUY_AGENT_PORT": str(agent_port)}
+        variables = self.variables(urls or self.urls) | {"COLLOQUY_AGENT_PORT": str(agent_port)}
         return self._spawn("worker", [sys.executable, "-m", "chat_api", "worker"], plain_environment(**variables)).pid
 
     def model(self) -> Server:
@@ -154,7 +157,8 @@ class Stack:
         port = free_port()
         return self._start(name, [*argv, "--port", str(port)], port, path, plain_environment(**variables))
 
-    def _variables(self, urls: DatabaseUrls) -> dict[str, str]:
+    def variables(self, urls: DatabaseUrls) -> dict[str, str]:
+        """The settings of every process that is started here, and of a command that is run beside them."""
         return {
             **RAISED_LIMITS,
             "COLLOQUY_DATA_DIR": str(self.folder),

@@ -3,11 +3,64 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
 from shared.contracts.chat import MAX_IMAGE_BYTES
 from shared.settings import CommonSettings
+
+
+class ModelPrice(BaseModel):
+    """Per million tokens, in the operator's currency."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: Decimal = Field(ge=0, le=1_000_000)
+    completion: Decimal = Field(ge=0, le=1_000_000)
+
+
+_FREE = ModelPrice(prompt=Decimal(0), completion=Decimal(0))
+
+
+DEFAULT_PLAN = "free"
+"""The plan of a new account, and of one whose plan is no longer there."""
+
+
+class Plan(BaseModel):
+    """What one person may use. Null is as much as they like. Days are UTC's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    messages_per_day: int | None = Field(default=None, ge=0)
+    tokens_per_day: int | None = Field(default=None, ge=0)
+    documents: int | None = Field(default=None, ge=0, description="Of all their bots together.")
+    storage_bytes: int | None = Field(default=None, ge=0, description="Of documents and attachments together.")
+    requests_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="By whatever credential.")
+    key_requests_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="By one API key.")
+    retention_days: int | None = Field(default=None, ge=1, description="Sessions idle for longer are removed.")
+
+
+_PLANS = {
+    DEFAULT_PLAN: Plan(
+        messages_per_day=1_000,
+        tokens_per_day=2_000_000,
+        documents=500,
+        storage_bytes=1_073_741_824,
+        requests_per_minute=1_200,
+        key_requests_per_minute=600,
+    ),
+    "pro": Plan(
+        messages_per_day=20_000,
+        tokens_per_day=50_000_000,
+        documents=20_000,
+        storage_bytes=107_374_182_400,
+        requests_per_minute=6_000,
+        key_requests_per_minute=3_000,
+    ),
+    "unlimited": Plan(),
+}
 
 
 class ApiSettings(CommonSettings):
@@ -30,6 +83,7 @@ class ApiSettings(CommonSettings):
 
     access_token_minutes: float = Field(default=15, gt=0)
     refresh_token_days: float = Field(default=30, gt=0)
+    admin_session_hours: float = Field(default=8, gt=0, le=168, description="Longest that a sign-in to `/admin` lasts.")
 
     run_lease_seconds: float = Field(default=4, gt=0, description="A run without a heartbeat for so long is orphaned.")
     run_heartbeat_seconds: float = Field(default=0.5, gt=0, description="Also how fast a cancel crosses processes.")
@@ -46,6 +100,28 @@ class ApiSettings(CommonSettings):
         default=8 * MAX_IMAGE_BYTES,
         ge=MAX_IMAGE_BYTES,
         description="Pictures of all turns of a process at once, in bytes. They take three times that in memory.",
+    )
+
+    prices: dict[str, ModelPrice] = Field(
+        default_factory=lambda: {"local": _FREE},
+        description="By `provider:model` or provider, as JSON, per million tokens. Others have no known cost.",
+    )
+
+    plans: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")], Plan] = Field(
+        default_factory=lambda: dict(_PLANS),
+        description="What people may use, by the name of their plan, as JSON. `free` has to be one of them.",
+    )
+    plan_seconds: float = Field(
+        default=30, ge=0, description="How long a process may go by a person's plan before it looks again."
+    )
+    sign_ins_per_minute: int = Field(
+        default=10, ge=1, description="Attempts to sign in to one account from one address."
+    )
+    address_sign_ins_per_minute: int = Field(
+        default=300, ge=1, description="Attempts to register, sign in and renew tokens from one address, in all."
+    )
+    rate_limit_seconds: float = Field(
+        default=0.25, gt=0, description="Longest that a request waits for Valkey to count it; then it is counted here."
     )
 
     agent_connect_seconds: float = Field(default=2, gt=0)
@@ -78,9 +154,37 @@ class ApiSettings(CommonSettings):
     job_poll_seconds: float = Field(default=0.5, gt=0, description="How often work that is due is looked for.")
     job_attempts: int = Field(default=8, ge=1, description="Starts of a job before it fails for good.")
     max_concurrent_jobs: int = Field(default=4, ge=1, description="Per worker.")
+    worker_host: str = "127.0.0.1"
+    worker_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Of the worker's `/health/live` and `/metrics`. Unset: it has none."
+    )
+
+    archive_idle_days: int | None = Field(
+        default=None, ge=1, description="Sessions without a message for so long are archived, every night. Unset: none."
+    )
+
+    webhook_seconds: float = Field(default=10, gt=0, description="Longest that an endpoint may take to answer.")
+    webhook_internal_hosts: list[str] = Field(
+        default_factory=list,
+        description="Endpoints (`host:port`) that may be told although they are not public, over http too; as JSON.",
+    )
+    max_concurrent_deliveries: int = Field(
+        default=8, ge=2, description="Webhooks told at once, per worker; half as many of one endpoint."
+    )
+
+    message_embeddings: bool = Field(
+        default=True, description="Whether messages are embedded for search by meaning, in the background."
+    )
 
     max_participants: int = Field(default=250, ge=2, description="People in one session at most.")
     max_attachment_bytes: int = Field(default=10_485_760, ge=1024, description="Largest attachment, in bytes.")
+    max_import_bytes: int = Field(default=104_857_600, ge=1024, description="Largest file to import, in bytes.")
+    max_session_copy_messages: int = Field(
+        default=250_000,
+        ge=1,
+        description="Messages of one conversation that is imported, or that a snapshot is made of.",
+    )
+    max_snapshots: int = Field(default=20, ge=1, description="Snapshots of one session at most.")
     related_messages: int = Field(default=20, ge=1, description="Messages of a related session shown to the model.")
     user_sends_per_second: float = Field(
         default=20, gt=0, description="Messages of one person, in the long run, for each process of the API."
@@ -109,6 +213,13 @@ class ApiSettings(CommonSettings):
 
     history_messages: int = Field(default=50, ge=1, description="Messages handed to the model at most.")
     sse_keepalive_seconds: float = Field(default=15, gt=0)
+
+    @field_validator("plans")
+    @classmethod
+    def _has_the_default_plan(cls, plans: dict[str, Plan]) -> dict[str, Plan]:
+        if DEFAULT_PLAN not in plans:
+            raise ValueError(f"there must be a plan named {DEFAULT_PLAN!r}, for new accounts")
+        return plans
 
     @property
     def access_token_lifetime(self) -> timedelta:

@@ -87,5 +87,6 @@ async def get_database_health(request: Request, response: Response) -> DatabaseH
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Text format."}},
 )
 async def get_metrics(request: Request) -> Response:
-    """Requests, runs and connections of this process."""
+    """Requests, runs and connections of this process, and what waits in the database for any of them."""
+    await request.app.state.process_metrics.refresh()
     return Response(render(request.app.state.metrics), media_type=METRICS_CONTENT_TYPE)

@@ -14,16 +14,23 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry
 
 from chat_api import health
+from chat_api.admin.door import AdminDoor
+from chat_api.analytics.router import router as analytics_router
 from chat_api.attachments.router import FORM_BYTES
 from chat_api.attachments.router import UPLOAD_PATH as ATTACHMENT_PATH
 from chat_api.attachments.router import router as attachments_router
+from chat_api.audit.router import router as audit_router
 from chat_api.auth.authenticator import Authenticator
-from chat_api.auth.openapi import add_password_grant
+from chat_api.auth.openapi import add_password_grant, add_rate_limits
+from chat_api.auth.rate_limiter import RateLimiter
+from chat_api.auth.rate_windows import RateWindows
+from chat_api.auth.request_limits import RATE_LIMIT_HEADERS, RequestLimits
 from chat_api.auth.router import router as api_keys_router
 from chat_api.auth.router_tickets import router as tickets_router
 from chat_api.bots.router import router as bots_router
 from chat_api.clients.agent import HttpAgent
 from chat_api.clients.collections import HttpCollections
+from chat_api.clients.embeddings import HttpTextEmbedder
 from chat_api.clients.tools import HttpAgentTools
 from chat_api.completions.door import CompletionDoor
 from chat_api.completions.router import COMPLETION_BYTES, COMPLETION_PATH, EMBEDDING_BYTES, EMBEDDING_PATH
@@ -43,10 +50,15 @@ from chat_api.kit.storage import open_storage
 from chat_api.mcp_server.router import router as mcp_router
 from chat_api.messages.router import busy as busy_messages_router
 from chat_api.messages.router import router as messages_router
+from chat_api.plans.people import PlansOfPeople
+from chat_api.plans.router import router as plans_router
 from chat_api.playground import router as playground
+from chat_api.privacy.export import AccountExports
+from chat_api.privacy.router import router as privacy_router
 from chat_api.realtime.asyncapi import asyncapi_route
 from chat_api.realtime.gateway import Gateway
 from chat_api.realtime.router import mount_sockets
+from chat_api.retention.router import router as retention_router
 from chat_api.runs.engine import RunEngine
 from chat_api.runs.router import busy as busy_runs_router
 from chat_api.runs.router import router as runs_router
@@ -55,11 +67,18 @@ from chat_api.search.router import router as search_router
 from chat_api.sessions.access import AccessWatch, DatabaseMembers
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.router import router as sessions_router
+from chat_api.snapshots.router import router as snapshots_router
 from chat_api.telemetry import ProcessMetrics
 from chat_api.tools.router import router as tools_router
+from chat_api.transfer.importer import Importer
+from chat_api.transfer.router import FORM_BYTES as IMPORT_FORM_BYTES
+from chat_api.transfer.router import IMPORT_PATH
+from chat_api.transfer.router import router as transfer_router
 from chat_api.users.passwords import Argon2PasswordHasher, PasswordHasher
 from chat_api.users.router import router as users_router
+from chat_api.users.router_admin import router as admin_users_router
 from chat_api.users.router_auth import router as auth_router
+from chat_api.webhooks.router import router as webhooks_router
 from shared.logging import configure_logging
 from shared.openai.errors import openai_shape_at
 from shared.telemetry import HttpMetrics, new_registry
@@ -75,14 +94,23 @@ ROUTERS = (
     messages_router,
     attachments_router,
     tools_router,
+    transfer_router,
+    snapshots_router,
     sessions_router,
     bots_router,
     documents_router,
     search_router,
+    analytics_router,
     auth_router,
     tickets_router,
     users_router,
+    plans_router,
+    admin_users_router,
     api_keys_router,
+    privacy_router,
+    retention_router,
+    audit_router,
+    webhooks_router,
 )
 
 
@@ -120,8 +148,11 @@ TAGS = [
     {"name": "Bots", "description": "Assistants with a prompt, a model and documents of their own."},
     {"name": "Documents", "description": "What bots know: uploaded, watched, searched, deleted."},
     {"name": "Search", "description": "Finding again what was said."},
+    {"name": "Analytics", "description": "What was said, used and spent, by day, model and tool."},
+    {"name": "Webhooks", "description": "Events told to addresses of yours, signed, until they are taken."},
     {"name": "OpenAI-compatible", "description": "What OpenAI's clients call, for models and bots. Errors as theirs."},
     {"name": "MCP", "description": "Knowledge and messages for programs that speak the Model Context Protocol."},
+    {"name": "Administration", "description": "For administrators: what was done, and tidying up."},
     {"name": "Health", "description": "For load balancers and Prometheus."},
 ]
 
@@ -169,28 +200,39 @@ def _lifespan(
         await asyncio.to_thread(remove_abandoned)
         state = app.state
         state.database = await Database.open(settings)
+        state.plans = PlansOfPeople(state.database, settings)
         state.redis = RedisClients.from_settings(settings)
         state.agent = HttpAgent(settings, transport=agent_transport)
         state.collections = HttpCollections(settings, transport=agent_transport)
         state.agent_tools = HttpAgentTools(settings, transport=agent_transport)
+        state.text_embedder = HttpTextEmbedder(settings, transport=agent_transport)
         state.completions = CompletionDoor(settings, transport=agent_transport)
         state.storage = open_storage(settings)
-        state.intake = Intake(state.database, state.storage, state.clock)
+        state.importer = Importer(state.clock, max_messages=settings.max_session_copy_messages)
+        state.intake = Intake(state.database, state.storage, state.clock, state.plans)
         state.document_watch = DocumentWatch(
             state.database,
             idle_seconds=settings.sse_keepalive_seconds,
             longest_seconds=settings.document_watch_seconds,
         )
         state.authenticator = Authenticator(settings, state.database, state.clock)
+        state.authenticator.closed.start()
+        state.account_exports = AccountExports(state.database, state.storage, state.clock)
+        windows = None if state.redis is None else RateWindows(state.redis.commands)
+        state.rate_limiter = RateLimiter(windows, seconds=settings.rate_limit_seconds)
+        state.request_limits = RequestLimits(state.rate_limiter, state.plans, settings)
         state.hints = SessionHints(None if state.redis is None else state.redis.commands)
         state.hints.start()
         state.access = AccessWatch(DatabaseMembers(state.database), state.hints)
         state.access.start()
-        state.runs = RunEngine(settings, state.database, state.redis, state.agent, state.hints, state.storage)
+        state.runs = RunEngine(
+            settings, state.database, state.redis, state.agent, state.hints, state.storage, state.plans
+        )
         state.gateway = Gateway(
             settings, state.database, state.redis, state.hints, state.authenticator, state.runs, state.clock
         )
-        state.process_metrics.watch(state.database, state.runs.executor, state.gateway)
+        state.process_metrics.watch(settings, state.database, state.redis, state.runs.executor)
+        state.process_metrics.watch_sockets(state.gateway)
         state.runs.start()
         state.gateway.start()
         state.document_watch.start()
@@ -201,10 +243,12 @@ def _lifespan(
             await state.gateway.close()
             await state.runs.close()
             await state.access.close()
+            await state.authenticator.closed.close()
             await state.agent.close()
             await state.collections.close()
-            await state.agent_tools.close()
+            await asyncio.gather(state.agent_tools.close(), state.text_embedder.close())
             await state.completions.close()
+            await state.rate_limiter.close()
             await state.hints.close()
             if state.redis is not None:
                 await state.redis.close()
@@ -218,6 +262,7 @@ def _add_routes(app: FastAPI, settings: ApiSettings) -> None:
         mount_bound(app, router)
     mount_sockets(app)
     app.router.routes.append(asyncapi_route())
+    app.router.routes.append(AdminDoor())
     if playground.is_served(settings):
         app.include_router(playground.router)
 
@@ -229,7 +274,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegi
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Request-ID", "Idempotent-Replayed", "Retry-After"],
+            expose_headers=["X-Request-ID", "Idempotent-Replayed", "Retry-After", *RATE_LIMIT_HEADERS],
         )
     app.add_middleware(
         RequestMiddleware,
@@ -240,6 +285,9 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, registry: CollectorRegi
             LargeBody("POST", re.compile(re.escape(API_PREFIX) + UPLOAD_PATH), settings.max_upload_bytes),
             LargeBody("POST", re.compile(re.escape(COMPLETION_PATH)), COMPLETION_BYTES),
             LargeBody("POST", re.compile(re.escape(EMBEDDING_PATH)), EMBEDDING_BYTES),
+            LargeBody(
+                "POST", re.compile(re.escape(API_PREFIX) + IMPORT_PATH), settings.max_import_bytes + IMPORT_FORM_BYTES
+            ),
             LargeBody(
                 "POST", re.compile(re.escape(API_PREFIX) + ATTACHMENT_PATH), settings.max_attachment_bytes + FORM_BYTES
             ),
@@ -252,7 +300,9 @@ def _document_what_routes_cannot_say(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = complete(add_password_grant(make(), token_url=f"{API_PREFIX}/auth/token"))
+            app.openapi_schema = complete(
+                add_rate_limits(add_password_grant(make(), token_url=f"{API_PREFIX}/auth/token"))
+            )
             add_schema(app.openapi_schema, "DocumentGone", DocumentGone)
             add_schema(app.openapi_schema, "MessageDelta", MessageDelta)
             add_schema(app.openapi_schema, "MessageCitations", MessageCitations)

@@ -16,6 +16,15 @@ import redis
 from tests.cleaner import Cleaner
 from tests.stores import Database, StoreClient, StoreKeeper, Stores, without_developers_environment
 
+GENEROUS = {
+    "COLLOQUY_PLANS": '{"free": {"messages_per_day": 1000000, "tokens_per_day": 1000000000000, "documents": 1000000,'
+    ' "storage_bytes": 1000000000000, "requests_per_minute": 1000000, "key_requests_per_minute": 1000000},'
+    ' "pro": {}, "tight": {"requests_per_minute": 100, "messages_per_day": 40}}',
+    "COLLOQUY_SIGN_INS_PER_MINUTE": "100000",
+    "COLLOQUY_ADDRESS_SIGN_INS_PER_MINUTE": "100000",
+}
+"""No test may run into a limit that it is not about: people of a test ask faster than any plan allows."""
+
 _KEEPER = pytest.StashKey[StoreKeeper]()
 _SOCKET_PATH = pytest.StashKey[str]()
 
@@ -55,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_SOCKET_PATH] = str(keeper.socket_path)
     # No `.data` of the developer either: what `colloquy up` wrote there must not reach a test.
     os.environ["COLLOQUY_DATA_DIR"] = str(Path(config.stash[_SOCKET_PATH]).parent / "data")
+    os.environ.update(GENEROUS)
     sys.addaudithook(_stay_on_loopback)
 
 

@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "colloquy_template"
 KEEPER_SECONDS = 90.0
 # How thorough a run is: meant for tests, and therefore kept.
-KNOBS = frozenset({"COLLOQUY_FAULT_ROUNDS", "COLLOQUY_REQUIRE_BROWSER", "COLLOQUY_SCHEMATHESIS_EXAMPLES"})
+KNOBS = frozenset(
+    {"COLLOQUY_FAULT_ROUNDS", "COLLOQUY_REQUIRE_BROWSER", "COLLOQUY_REQUIRE_NGINX", "COLLOQUY_SCHEMATHESIS_EXAMPLES"}
+)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, creat
 from chat_api.kit.scratch import scratch_folder
 from chat_api.kit.storage import BytesMissing, Storage, StorageUnavailable
 from chat_api.kit.upload import InvalidUpload, UnsupportedUpload, UploadReader, UploadRules, upload_body
+from chat_api.plans.dependencies import ThePlans
+from chat_api.plans.errors import StorageQuotaExceeded
 from shared.contracts.chat import ImageType
 
 router = APIRouter(prefix="/attachments", tags=["Messages"])
@@ -66,9 +68,11 @@ _SAFE_HEADERS = {
 }
 
 
-async def get_attachment_service(request: Request, database: Statements, clock: TheClock) -> AttachmentService:
+async def get_attachment_service(
+    request: Request, database: Statements, clock: TheClock, plans: ThePlans
+) -> AttachmentService:
     storage: Storage = request.app.state.storage
-    return AttachmentService(database, storage, clock)
+    return AttachmentService(database, storage, clock, plans)
 
 
 Attachments = Annotated[AttachmentService, Depends(get_attachment_service)]
@@ -81,7 +85,13 @@ AttachmentId = Annotated[UUID, Path(description="Id of the attachment.")]
     response_model=AttachmentRead,
     summary="Upload a file",
     responses=answers(
-        AttachmentTooLarge, UnsupportedUpload, InvalidUpload, EmptyAttachment, IdempotencyKeyReused, StorageUnavailable
+        AttachmentTooLarge,
+        UnsupportedUpload,
+        InvalidUpload,
+        EmptyAttachment,
+        IdempotencyKeyReused,
+        StorageQuotaExceeded,
+        StorageUnavailable,
     ),
     openapi_extra=_UPLOAD_BODY,
 )

@@ -20,6 +20,8 @@ from chat_api.kit.db import Database
 from chat_api.kit.models import new_id
 from chat_api.kit.storage import Storage, StorageUnavailable
 from chat_api.kit.upload import ReceivedFile
+from chat_api.plans.people import PlansOfPeople
+from chat_api.plans.storage import StorageQuota
 from shared.logging import get_logger
 from shared.problems import Problem
 
@@ -47,7 +49,8 @@ class OpenedFile:
 
 
 class AttachmentService:
-    def __init__(self, database: Database, storage: Storage, clock: Clock) -> None:
+    def __init__(self, database: Database, storage: Storage, clock: Clock, plans: PlansOfPeople) -> None:
+        self._plans = plans
         self._database = database
         self._storage = storage
         self._clock = clock
@@ -56,7 +59,7 @@ class AttachmentService:
         """Store a file's bytes, then its row: a row without bytes cannot be.
 
         Bytes without a row are deleted here where it is certain that nothing was committed, and by
-        `remove_orphans` where it is not. Raises what `commit` does, and `StorageUnavailable`.
+        `remove_orphans` where it is not. Raises what `commit` does, `StorageUnavailable`, and `StorageQuotaExceeded`.
         """
         attachment_id = new_id()
         key = storage_key(owner_id, attachment_id)
@@ -74,7 +77,10 @@ class AttachmentService:
                 storage_key=key,
                 created_at=self._clock.now(),
             )
+            quota = StorageQuota(db, self._plans, owner_id)
+            await quota.lock()
             await AttachmentRepository(db).add(attachment)
+            await quota.check_bytes()
             is_used = True
             return AttachmentRead.of(attachment)
 

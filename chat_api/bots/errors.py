@@ -18,13 +18,6 @@ class NotBotOwner(Forbidden):
     detail = "You may use this bot, but only its owner may do this."
 
 
-class UserNotFound(Problem):
-    status = 404
-    code = "user-not-found"
-    title = "User not found"
-    detail = "There is no such user, or the account is closed."
-
-
 class ShareNotFound(Problem):
     status = 404
     code = "share-not-found"

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter
 from chat_api.bots.dependencies import Bots, OwnedBot, OwnedBotToRead, VisibleBot
-from chat_api.bots.errors import BotNotFound, NotBotOwner, OwnerNeedsNoShare, ShareNotFound, UserNotFound
+from chat_api.bots.errors import BotNotFound, NotBotOwner, OwnerNeedsNoShare, ShareNotFound
 from chat_api.bots.models import Visibility
 from chat_api.bots.repository import BotFilter, BotSort
 from chat_api.bots.schemas import BotCreate, BotPatch, BotRead, BotShareRead
@@ -18,6 +18,7 @@ from chat_api.bots.service import read
 from chat_api.kit.db import Db
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.users.errors import UserNotFound
 
 router = APIRouter(prefix="/bots", tags=["Bots"])
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api.bots.errors import BotNotFound, NotBotOwner, OwnerNeedsNoShare, ShareNotFound, UserNotFound
+from chat_api.bots.errors import BotNotFound, NotBotOwner, OwnerNeedsNoShare, ShareNotFound
 from chat_api.bots.models import Bot, Visibility
 from chat_api.bots.repository import BotFilter, BotRepository, BotSort
 from chat_api.bots.schemas import (
@@ -22,6 +22,7 @@ from chat_api.kit.models import new_id
 from chat_api.kit.outbox import Outbox
 from chat_api.kit.pagination import Page
 from chat_api.users.directory import UserDirectory
+from chat_api.users.errors import UserNotFound
 
 BOT_PURGE = "bot.purge"
 """Outbox topic: remove what a deleted bot left behind. The subject is the bot."""

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from chat_api.auth.actors import Scope
 from chat_api.auth.dependencies import TheClock, TheSettings
-from chat_api.auth.errors import InsufficientScope
+from chat_api.auth.errors import InsufficientScope, RateLimited
 from chat_api.auth.permissions import AgentInvoker, Permission
 from chat_api.clients.connection import AgentBrokeOff, AgentUnavailable
 from chat_api.completions.begun import StoredTurns
@@ -19,6 +19,7 @@ from chat_api.completions.door import CompletionDoor
 from chat_api.completions.errors import KnowledgeChanged, ModelTimedOut, TooManyCompletions
 from chat_api.completions.service import CompletionService
 from chat_api.kit.db import Statements, is_store_down
+from chat_api.plans.errors import QuotaExceeded
 from chat_api.runs.errors import DocumentsBeingDeleted, TooManyMessages
 from shared.contracts.chat import MAX_BASE64_CHARACTERS
 from shared.openai.answers import EXAMPLE_ANSWER, EXAMPLE_STREAM, CompletionAnswer
@@ -57,7 +58,9 @@ router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"], route_class=_Route)
 async def get_completions(request: Request, database: Statements, clock: TheClock) -> CompletionService:
     state = request.app.state
     door: CompletionDoor = state.completions
-    return CompletionService(database, clock, state.agent, state.agent_tools, door.models, door.places)
+    return CompletionService(
+        database, clock, state.agent, state.agent_tools, door.models, door.places, state.runs.quotas
+    )
 
 
 async def get_begun(request: Request, database: Statements) -> StoredTurns:
@@ -68,7 +71,7 @@ async def get_begun(request: Request, database: Statements) -> StoredTurns:
 Completions = Annotated[CompletionService, Depends(get_completions)]
 Begun = Annotated[StoredTurns, Depends(get_begun)]
 
-_USUAL = (NotAuthenticated, InsufficientScope, AgentBrokeOff, AgentUnavailable, ServiceUnavailable)
+_USUAL = (NotAuthenticated, InsufficientScope, RateLimited, AgentBrokeOff, AgentUnavailable, ServiceUnavailable)
 _OK: dict[int | str, dict[str, Any]] = {
     200: {
         "model": CompletionAnswer,
@@ -117,6 +120,7 @@ async def get_model(
             TurnAlreadyBegun,
             KnowledgeChanged,
             TooManyMessages,
+            QuotaExceeded,
             TooManyCompletions,
             DocumentsBeingDeleted,
             ModelTimedOut,
@@ -160,7 +164,7 @@ async def create_chat_completion(
         return True
 
     return CompletionResponse(
-        completions.events(turn),
+        completions.events(actor.user_id, turn),
         Completion(wanted, run_id=run_id, created=int(time.time())),
         stream=bool(wanted.stream),
         heartbeat_seconds=settings.sse_keepalive_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from chat_api.clients.tools import AgentTools
 from chat_api.completions.places import CompletionPlaces
 from chat_api.kit.clock import Clock
 from chat_api.kit.db import Database, is_store_down
+from chat_api.plans.quotas import DayQuotas
 from chat_api.runs.errors import DocumentsBeingDeleted
+from chat_api.runs.estimates import TurnUsage
 from chat_api.runs.session_bot import KNOWLEDGE, Knowledge, SessionBot
 from chat_api.tools.session_tools import is_meant
 from shared.contracts.chat import ChatEvent, ChatRequest, ChatUser, CitationsEvent, ModelChoice
@@ -90,6 +93,7 @@ class CompletionService:
         tools: AgentTools,
         models: AgentModels,
         places: CompletionPlaces,
+        quotas: DayQuotas,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -97,14 +101,20 @@ class CompletionService:
         self._tools = tools
         self._models = models
         self._places = places
+        self._quotas = quotas
 
     async def turn(self, actor: Actor, wanted: CompletionRequest, *, run_id: UUID) -> ChatRequest:
-        """The turn that is asked for. Raises `UnknownModel`, `InvalidParameter`, and the agent's problems.
+        """The turn that is asked for.
+
+        Raises `UnknownModel`, `InvalidParameter`, the agent's problems, and `QuotaExceeded` where the caller's tokens
+        of today are used up.
 
         Of a bot's configuration everything holds but `chat_history_length`: the caller says what the conversation is.
         Instructions of the caller come after the bot's. Nobody can be asked for approval here, so that of its tools
         those alone are offered that need none.
         """
+        if (await self._quotas.plan(actor.user_id)).tokens_per_day is not None:
+            await self._quotas.check_tokens(actor.user_id)
         if not wanted.model.startswith(BOT_PREFIX):
             return chat_request(wanted, run_id=run_id, model=chosen_model(wanted.model))
         bot = await self._visible(actor.user_id, wanted.model)
@@ -124,18 +134,34 @@ class CompletionService:
             user=ChatUser(id=actor.user_id).model_dump() if may_read else None,
         )
 
-    async def events(self, turn: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        """Have the agent answer. Raises its problems, and `TooManyCompletions` before it is asked."""
+    async def events(self, user_id: UUID, turn: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """Have the agent answer, and count what that used, also where nobody hears its end.
+
+        Raises the agent's problems, and `TooManyCompletions` before it is asked.
+        """
         with self._places.taken():
+            used = TurnUsage(turn)
             try:
                 async with aclosing(self._agent.chat(turn)) as events:
                     async for event in events:
+                        used.hear(event)
                         yield await self._live(event) if isinstance(event, CitationsEvent) else event
             except AgentRefused as refusal:
                 if refusal.problem.status not in _BETWEEN_US:
                     raise
                 log.warning("agent.refused_us", status=refusal.problem.status, code=refusal.problem.code)
                 raise AgentBrokeOff("The agent service did not accept the request.") from None
+            finally:
+                # Not to be cancelled with a caller who goes away: that is when it matters.
+                await asyncio.shield(self._count(user_id, used))
+
+    async def _count(self, user_id: UUID, used: TurnUsage) -> None:
+        try:
+            await self._quotas.add_tokens(user_id, used.tokens)
+        except Exception as error:
+            if not is_store_down(error):
+                raise
+            log.warning("completion.not_counted", user_id=user_id, tokens=used.tokens)
 
     async def models(self, user_id: UUID) -> OpenAIModelList:
         """The agent's models, then the bots that the person may use."""

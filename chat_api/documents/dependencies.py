@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Request
 
 from chat_api.auth.dependencies import TheClock
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.clients.collections import TheCollections
+from chat_api.clients.collections import Collections
 from chat_api.documents.intake import Intake
 from chat_api.documents.models import Document
 from chat_api.documents.progress import DocumentWatch
@@ -18,6 +18,14 @@ from chat_api.documents.service import DocumentService
 from chat_api.kit.db import Db, Statements
 
 DocumentId = Annotated[UUID, Path(description="Id of the document.")]
+
+
+async def get_collections(request: Request) -> Collections:
+    collections: Collections = request.app.state.collections
+    return collections
+
+
+TheCollections = Annotated[Collections, Depends(get_collections)]
 
 
 async def get_document_service(db: Db, clock: TheClock) -> DocumentService:

@@ -26,6 +26,8 @@ from chat_api.kit.db import Database
 from chat_api.kit.models import new_id
 from chat_api.kit.storage import Storage, StorageUnavailable
 from chat_api.kit.upload import ReceivedFile
+from chat_api.plans.people import PlansOfPeople
+from chat_api.plans.storage import StorageQuota
 from shared.logging import get_logger
 from shared.problems import Problem
 
@@ -52,7 +54,8 @@ class _Staged:
 class Intake:
     """One per process."""
 
-    def __init__(self, database: Database, storage: Storage, clock: Clock) -> None:
+    def __init__(self, database: Database, storage: Storage, clock: Clock, plans: PlansOfPeople) -> None:
+        self._plans = plans
         self._turns = asyncio.Semaphore(_COMMITS_AT_ONCE)
         self._database = database
         self._storage = storage
@@ -61,15 +64,25 @@ class Intake:
     async def accept(
         self, bot_id: UUID, uploader_id: UUID, files: Sequence[ReceivedFile], commit: Commit[Answer]
     ) -> Answer:
-        """Store what the bot does not have yet, and commit. Raises what `commit` does, and `StorageUnavailable`."""
+        """Store what the bot does not have yet, and commit.
+
+        Raises what `commit` does, `StorageUnavailable`, and `DocumentQuotaExceeded` or `StorageQuotaExceeded` where the
+        uploader's plan allows no more.
+        """
         staged = [_Staged(file, _new_document(file)) for file in files]
         needed = await self._unknown(bot_id, files)
         used: set[UUID] = set()
 
         async def create(db: AsyncSession) -> list[Document]:
             service = DocumentService(db, self._clock)
+            quota = StorageQuota(db, self._plans, uploader_id)
+            await quota.lock()
             documents = await service.add(bot_id, uploader_id, [one.document for one in staged])
-            used.update(document.id for document in documents)
+            added = {document.id for document in documents}
+            if not added.isdisjoint(one.document.id for one in staged):
+                # Who sends what is there already is told so, however full it is.
+                await quota.check()
+            used.update(added)
             return documents
 
         try:

@@ -48,6 +48,7 @@ from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
 from chat_api.kit.scratch import scratch_folder
 from chat_api.kit.storage import StorageUnavailable
 from chat_api.kit.upload import InvalidUpload, ReceivedFile, UnsupportedUpload, upload_body
+from chat_api.plans.errors import DocumentQuotaExceeded, StorageQuotaExceeded
 from shared.contracts.knowledge import ChunkPage, SearchAnswer
 
 router = APIRouter(tags=["Documents"])
@@ -87,6 +88,7 @@ _UPLOAD_BODY: dict[str, Any] = {
     }
 }
 _WRITE_ANSWERS = (BotNotFound, NotBotOwner, EmptyDocument, DocumentTooLarge, UnsupportedDocument)
+_QUOTA_ANSWERS = (DocumentQuotaExceeded, StorageQuotaExceeded)
 _AGENT_ANSWERS = (AgentUnavailable, AgentBrokeOff)
 
 
@@ -106,7 +108,14 @@ def _stream(text: str) -> dict[int | str, dict[str, Any]]:
     response_model=UploadRead,
     summary="Upload documents",
     openapi_extra=_UPLOAD_BODY,
-    responses=answers(*_WRITE_ANSWERS, UnsupportedUpload, InvalidUpload, IdempotencyKeyReused, StorageUnavailable),
+    responses=answers(
+        *_WRITE_ANSWERS,
+        *_QUOTA_ANSWERS,
+        UnsupportedUpload,
+        InvalidUpload,
+        IdempotencyKeyReused,
+        StorageUnavailable,
+    ),
 )
 async def upload_documents(
     bot_id: BotId,
@@ -138,7 +147,7 @@ async def upload_documents(
     status_code=202,
     response_model=DocumentRead,
     summary="Add a text as a document",
-    responses=answers(*_WRITE_ANSWERS, InvalidUpload, IdempotencyKeyReused, StorageUnavailable),
+    responses=answers(*_WRITE_ANSWERS, *_QUOTA_ANSWERS, InvalidUpload, IdempotencyKeyReused, StorageUnavailable),
 )
 async def create_text_document(
     bot_id: BotId,

@@ -24,7 +24,7 @@ from starlette.responses import Response
 
 from chat_api.config import ApiSettings
 from shared.logging import get_logger, request_id_var
-from shared.problems import ServiceUnavailable
+from shared.problems import NotAuthenticated, ServiceUnavailable
 from shared.settings import SettingsError
 from shared.web.responses import problem_response
 
@@ -280,7 +280,15 @@ Statements = Annotated[Database, Depends(get_database)]
 """For routes that are one statement, or that must not hold a connection while they wait."""
 
 
+def _writes_for_nobody(error: Exception) -> bool:
+    """Whether a row names a person who is not there: a token may outlive its account by a moment."""
+    cause = getattr(error.orig, "__cause__", None) if isinstance(error, sa_exc.DBAPIError) else error
+    return isinstance(cause, asyncpg.ForeignKeyViolationError) and str(cause.constraint_name).endswith("_users")
+
+
 async def _on_store_error(request: Request, error: Exception) -> Response:
+    if _writes_for_nobody(error):
+        return problem_response(NotAuthenticated("The account is closed."), request_id_var.get())
     if not is_store_down(error):
         raise error
     log.warning("db.unavailable", error=type(error).__name__)
@@ -288,5 +296,5 @@ async def _on_store_error(request: Request, error: Exception) -> Response:
 
 
 def install_store_handlers(app: FastAPI) -> None:
-    for kind in (*_STORE_DOWN, sa_exc.DBAPIError):
+    for kind in (*_STORE_DOWN, sa_exc.DBAPIError, asyncpg.ForeignKeyViolationError):
         app.add_exception_handler(kind, _on_store_error)

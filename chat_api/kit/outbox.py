@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -76,8 +76,13 @@ class Outbox:
     def __init__(self, db: AsyncSession) -> None:
         self._db = db
 
-    async def put(self, topic: str, subject_id: UUID, payload: dict[str, Any] | None = None) -> UUID:
-        """Returns the entry's id. The current request's id goes with it, to the worker's log and to the agent."""
+    async def put(
+        self, topic: str, subject_id: UUID, payload: dict[str, Any] | None = None, *, after: timedelta = timedelta(0)
+    ) -> UUID:
+        """Returns the entry's id. The current request's id goes with it, to the worker's log and to the agent.
+
+        It is due `after` so long.
+        """
         entry_id = new_id()
         await self._db.execute(
             insert(OutboxEntry).values(
@@ -86,6 +91,7 @@ class Outbox:
                 subject_id=subject_id,
                 payload=payload or {},
                 request_id=request_id_var.get(),
+                available_at=func.now() + after,
             )
         )
         return entry_id

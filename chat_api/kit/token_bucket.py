@@ -14,6 +14,11 @@ class TokenBucket:
         self._tokens = burst
         self._at = now
 
+    @property
+    def left(self) -> int:
+        """Whole tokens that there were at the last `take`, after it."""
+        return max(0, int(self._tokens))
+
     def take(self, now: float, tokens: int = 1) -> float:
         """Take tokens and return 0, or take none and return the seconds until there is one.
 

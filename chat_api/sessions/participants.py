@@ -12,7 +12,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api.bots.errors import UserNotFound
 from chat_api.kit.models import new_id
 from chat_api.sessions.access import AccessWatch, Membership
 from chat_api.sessions.errors import (
@@ -28,6 +27,7 @@ from chat_api.sessions.models import EventType, ParticipantRole, Session, Sessio
 from chat_api.sessions.repository import ParticipantRepository
 from chat_api.sessions.schemas import ParticipantRead
 from chat_api.users.directory import UserDirectory
+from chat_api.users.errors import UserNotFound
 from shared.logging import get_logger
 
 log = get_logger("sessions.participants")

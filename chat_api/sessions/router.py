@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.bots.errors import BotNotFound, UserNotFound
+from chat_api.bots.errors import BotNotFound
 from chat_api.kit.db import Db
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
@@ -45,6 +45,7 @@ from chat_api.sessions.schemas import (
     SessionPatch,
     SessionRead,
 )
+from chat_api.users.errors import UserNotFound
 from shared.contracts.tools import ApprovalMode
 
 router = APIRouter(prefix="/sessions", tags=["Sessions"])

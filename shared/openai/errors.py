@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
 
+from shared.openai.error_body import OpenAIError, OpenAIErrorDetail
 from shared.problems import FieldError, Problem, ProblemDocument
 from shared.web.responses import ProblemShape, as_document, field_errors
 
@@ -20,32 +20,6 @@ DO_NOT_RETRY = {"x-should-retry": "false"}
 
 _MODEL_CODES = frozenset({"model-not-found", "model-not-configured"})
 _MOST_PLACES = 6
-
-
-class OpenAIErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class OpenAIError(BaseModel):
-    """What OpenAI's clients turn into their exceptions."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "error": {
-                    "message": "The model `gpt-9` does not exist.",
-                    "type": "invalid_request_error",
-                    "param": "model",
-                    "code": "model-not-found",
-                }
-            }
-        }
-    )
-
-    error: OpenAIErrorDetail
 
 
 class OpenAIProblem(Problem):

@@ -112,6 +112,7 @@ class Person:
         bot = self._post("/bots", json={"name": "Generated"})
         document = self._post(f"/bots/{bot['id']}/documents/text", json={"name": "a.md", "text": "Generated"})
         attachment = self._post("/attachments", files={"file": ("a.txt", b"Generated")})
+        hook = self._post("/webhooks", json={"url": "https://hooks.example.com/"})
         return {
             "session_id": session["id"],
             "message_id": said["message"]["id"],
@@ -122,6 +123,9 @@ class Person:
             "user_id": session["owner_id"],
             "document_id": document["id"],
             "attachment_id": attachment["id"],
+            "snapshot_id": self._post(f"/sessions/{session['id']}/snapshots", json={})["id"],
+            "webhook_id": hook["id"],
+            "delivery_id": self._post(f"/webhooks/{hook['id']}/test")["id"],
             "model_id": f"bot:{bot['id']}",
             "emoji": "\N{THUMBS UP SIGN}",
         }

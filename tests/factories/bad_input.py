@@ -34,7 +34,7 @@ class Attempt:
         headers.extend(self.headers)
         if self.content_type is not None and self.content:
             headers.append((b"Content-Type", self.content_type.encode()))
-        address = f"{url}?{self.params}" if self.params else url
+        address = f"{url}{'&' if '?' in url else '?'}{self.params}" if self.params else url
         return await client.request(operation.method, address, content=self.content, headers=headers)
 
 

@@ -74,4 +74,4 @@ async def watched_page(browser: Browser) -> AsyncIterator[Page]:
         yield page
     finally:
         await context.close()
-    assert complaints == []
+    assert complaints == [], complaints

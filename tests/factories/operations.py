@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -100,13 +101,15 @@ class Operation:
         return schema
 
     def url(self, values: Mapping[str, str]) -> str:
-        """The path, filled. Raises `NotKnownHow` for a parameter without a value."""
+        """The path, filled, with examples of what the query must have. Raises `NotKnownHow` for what has no value."""
         missing = [name for name in self.path_parameters if name not in values]
         others = self.parameters("query") + self.parameters("header")
-        missing += [found["name"] for found in others if found["required"]]
+        missing += [found["name"] for found in others if found["required"] and "examples" not in found]
         if missing:
             raise NotKnownHow(f"{self} needs {missing}, and this walk has no value for it")
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], self.path)
+        path = _PLACEHOLDER.sub(lambda match: values[match[1]], self.path)
+        asked = {found["name"]: _example(found) for found in self.parameters("query") if found["required"]}
+        return f"{path}?{urlencode(asked)}" if asked else path
 
     async def call(
         self,
@@ -118,7 +121,8 @@ class Operation:
     ) -> httpx.Response:
         """As the document says, with its own example for a body, in which `values` stand for what they name."""
         body = self.sent_body(values)
-        return await client.request(self.method, self.url(values), headers=headers, params=params, **body)
+        url = httpx.URL(self.url(values)).copy_merge_params(params or {})
+        return await client.request(self.method, url, headers=headers, **body)
 
     def sent_body(self, values: Mapping[str, str]) -> dict[str, Any]:
         """The documented example of the body, as httpx takes it."""
@@ -136,6 +140,11 @@ class Operation:
                 return {"files": [(name, (f"{at}.md", text.encode())) for at, (name, text) in enumerate(named)]}
             case _:
                 return {"json": body}
+
+
+def _example(parameter: Json) -> Any:
+    example: Json = next(iter(parameter["examples"].values()))
+    return example["value"]
 
 
 def operations_of(document: Json) -> list[Operation]:

@@ -165,17 +165,21 @@ class ScriptedAgent(httpx.AsyncBaseTransport):
         body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]  # always async here
         match request.url.path:
             case "/health/live":
-                return httpx.Response(200, json={"status": "ok"})
+                answer = httpx.Response(200, json={"status": "ok"})
             case "/v1/tools":
-                return self.tools_answer or httpx.Response(200, content=self.tools.model_dump_json())
+                answer = self.tools_answer or httpx.Response(200, content=self.tools.model_dump_json())
             case "/v1/models":
-                return _model_list(self.models)
+                answer = _model_list(self.models)
+            case "/v1/providers":
+                answer = httpx.Response(200, json={"embedding": {"model": self.models[0], "dimensions": 2}})
             case "/v1/embeddings":
                 self.embeddings.append(EmbeddingRequest.model_validate_json(body))
-                return self.embeddings_answer or _vectors(self.embeddings[-1])
+                answer = self.embeddings_answer or _vectors(self.embeddings[-1])
             case path if path.startswith("/v1/collections"):
-                return await self.collections.handle(request)
-        return await self._chat(request, body)
+                answer = await self.collections.handle(request)
+            case _:
+                answer = await self._chat(request, body)
+        return answer
 
     async def _chat(self, request: httpx.Request, body: bytes) -> httpx.Response:
         self.requests.append(ChatRequest.model_validate_json(body))

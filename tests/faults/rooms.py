@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
 from chat_api.auth.authenticator import ISSUER
 from chat_api.kit.models import new_id
 from shared.security import TokenKind, TokenSigner
-from tests.faults.cluster import Cluster
 from tests.faults.ledger import Ledger
 from tests.faults.room_client import Member, RoomClient
 
@@ -25,10 +25,17 @@ class Room:
     members: Sequence[Member]
 
 
-async def open_room(cluster: Cluster, ledger: Ledger, people: int) -> Room:
+class Signing(Protocol):
+    """Whatever runs the services: it knows what access tokens are signed with."""
+
+    @property
+    def secret_key(self) -> str: ...
+
+
+async def open_room(services: Signing, ledger: Ledger, people: int) -> Room:
     """A session of people alone, as rows: twenty-five sign-ins would cost more than the test."""
     signer = TokenSigner(
-        cluster.secret_key,
+        services.secret_key,
         kind=TokenKind.ACCESS,
         issuer=ISSUER,
         audience=ISSUER,

@@ -143,7 +143,7 @@ async def _stored_but_not_claimed(
     session_id = uuid.UUID(session)
     fingerprint = hashlib.sha256(orjson.dumps([content, {}], option=orjson.OPT_SORT_KEYS)).digest()
     new = (session_id, uuid.UUID(sender.id), message_id, content, "unclaimed", fingerprint, "{}", False, run_id)
-    await ledger.rows(SEND, *new, None, 0.0, uuid.uuid4(), False, True)
+    await ledger.rows(SEND, *new, None, 0.0, uuid.uuid4(), False, True, None, None)
     if claimed_by is not None:
         await ledger.rows(CLAIM, session_id, claimed_by, 4.0, uuid.uuid4())
     return str(run_id)

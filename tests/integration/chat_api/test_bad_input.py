@@ -32,6 +32,7 @@ from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import uploaded
 from tests.factories.operations import FORM_BODY, JSON_BODY, MULTIPART_BODY, Operation
 from tests.factories.tool_calls import tool_call
+from tests.factories.webhooks import Webhooks
 
 NO_IDS = {"emoji", "model_id"}
 """Parameters of paths that name nothing that is stored."""
@@ -52,6 +53,9 @@ async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
     [document] = await uploaded(chat, person, bot)
     attachment = await attached(chat, person)
     call = await tool_call(chat, UUID(session["id"]), UUID(said["run"]["id"]))
+    snapshot = await chat.client.post(f"{API}/sessions/{session['id']}/snapshots", json={}, headers=person.headers)
+    webhooks = Webhooks(chat)
+    hook = await webhooks.make(person)
     return {
         "session_id": session["id"],
         "message_id": said["message"]["id"],
@@ -62,6 +66,9 @@ async def a_conversation(chat: ChatApi, person: Person) -> dict[str, str]:
         "user_id": str(friend.id),
         "document_id": document["id"],
         "attachment_id": attachment["id"],
+        "snapshot_id": snapshot.json()["id"],
+        "webhook_id": hook["id"],
+        "delivery_id": (await webhooks.post(person, f"/{hook['id']}/test")).json()["id"],
         "model_id": f"bot:{bot['id']}",
         "emoji": "%F0%9F%91%8D",
     }
@@ -136,6 +143,8 @@ async def test_headers_that_are_not_what_they_should_be(chat: ChatApi, ann: Pers
 
 async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
     values = await a_conversation(chat, ann)
+    # Who may do nothing there learns nothing of what is wrong either.
+    await chat.rows("UPDATE chat.users SET is_admin = true WHERE id = $1", ann.id)
     for operation in chat.operations:
         for name in operation.path_parameters:
             for wrong in MALFORMED_IDS if name not in NO_IDS else ():
@@ -172,6 +181,9 @@ async def test_an_id_of_another_kind_is_an_id_of_nothing(chat: ChatApi, ann: Per
         "user_id": values["bot_id"],
         "document_id": values["bot_id"],
         "attachment_id": values["document_id"],
+        "snapshot_id": values["session_id"],
+        "webhook_id": values["delivery_id"],
+        "delivery_id": values["webhook_id"],
     }
     for operation in chat.operations:
         for name in ids_in(operation):

@@ -20,9 +20,10 @@ from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import become, uploaded
 from tests.factories.operations import OPENAI_SHAPED, NotKnownHow, Operation, operations_of
 from tests.factories.tool_calls import tool_call
+from tests.factories.webhooks import Webhooks
 
-NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html", "asyncapi"}
-"""The documents themselves, and the framework's pages that show one."""
+NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html", "asyncapi", "admin_pages"}
+"""The documents themselves, the framework's pages that show one, and the pages that ask for an administrator."""
 
 PAGES = {"show_playground", "get_playground_file"}
 """Pages for people, and what they are made of: no part of the API, so not in its document, and open to everybody."""
@@ -52,6 +53,9 @@ STATEMENTS = {
         for table in (
             "participants",
             "messages",
+            "message_search",
+            "message_vectors",
+            "message_vector_queue",
             "message_attachments",
             "message_revisions",
             "runs",
@@ -60,15 +64,44 @@ STATEMENTS = {
         )
     },
     "attachments": "SELECT * FROM chat.attachments WHERE owner_id = $1",
+    "imports": "SELECT * FROM chat.imports WHERE user_id = $1",
+    "snapshots": "SELECT t.* FROM chat.snapshots t JOIN chat.sessions s ON s.id = t.session_id WHERE s.owner_id = $1",
+    "snapshot_messages": (
+        "SELECT t.* FROM chat.snapshot_messages t JOIN chat.snapshots n ON n.id = t.snapshot_id"
+        " JOIN chat.sessions s ON s.id = n.session_id WHERE s.owner_id = $1"
+    ),
     "ws_tickets": "SELECT * FROM chat.ws_tickets WHERE user_id = $1",
+    "analytics_deltas": "SELECT * FROM chat.analytics_deltas WHERE user_id = $1",
+    "analytics_user_days": "SELECT * FROM chat.analytics_user_days WHERE user_id = $1",
+    "analytics_days": "SELECT * FROM chat.analytics_days WHERE $1::uuid IS NULL",  # of everybody together
+    "audit_log": "SELECT * FROM chat.audit_log WHERE actor_id = $1 OR subject_id = $1",
+    # Asking for an answer uses something up; what is used is not what somebody else could read or change.
+    "user_days": "SELECT user_id, day FROM chat.user_days WHERE user_id = $1 GROUP BY user_id, day",
+    "webhook_endpoints": "SELECT * FROM chat.webhook_endpoints WHERE user_id = $1",
+    "webhook_deliveries": (
+        "SELECT d.* FROM chat.webhook_deliveries d JOIN chat.webhook_endpoints w ON w.id = d.endpoint_id"
+        " WHERE w.user_id = $1"
+    ),
 }
 """All that belongs to a person. A new table has to be added: the test counts them."""
+
+WITH_PASSWORD = {"erase_me"}
+"""They ask for the password again, and these people have none."""
 
 READING_POSTS = {"search_bot", "send_mcp_message"}
 """They change nothing: what they ask for is too long for an address."""
 
+ADMINISTRATORS = {"read_audit_log", "clean_up", "read_global_analytics", "read_global_statistics", "update_user"}
+"""They are for administrators alone, who see everything; anybody else is refused whatever they ask for."""
+
+HOLDERS = {"list_api_keys", "list_webhooks", "read_webhook", "list_webhook_deliveries", "export_me"}
+"""They read what only the holder of the account may read: a key with `chat:read` does not open them."""
+
 TICKETS = {"create_ws_ticket"}
 """They give whoever may read a ticket to read with."""
+
+NOBODYS_TABLES = {"alembic_version", "plans", "search_backlog", "vector_model"}
+"""What belongs to no person: how far migrations and the worker got, and what was configured."""
 
 PEOPLE = {"user_id"}
 """Parameters that name a person. People belong to nobody: everybody may find and name them."""
@@ -88,6 +121,9 @@ class Belongings:
 async def belongings(chat: ChatApi, person: Person) -> Belongings:
     """A session with a message that was edited, its run and reply, calls of tools that wait, another session that it
     is linked to, a bot with documents that is shared with others, an API key."""
+    webhooks = Webhooks(chat)
+    hook = await webhooks.make(person, description=f"hook of {person.username}")
+    delivery = (await webhooks.post(person, f"/{hook['id']}/test")).json()
     friends = [await chat.person(), await chat.person()]
     bot = await chat.bot(person, name=f"bot of {person.username}", system_prompt=TEXT, visibility="shared")
     for friend in friends:
@@ -124,6 +160,14 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         f"{API}/api-keys", json={"name": f"key of {person.username}", "scopes": ["chat:read"]}, headers=person.headers
     )
     assert made.status_code == 201, made.text
+    snapshots = [
+        await chat.client.post(
+            f"{API}/sessions/{session['id']}/snapshots",
+            json={"title": f"snapshot of {person.username}"},
+            headers=person.headers,
+        )
+        for _ in range(2)
+    ]
     ticket = await chat.client.post(f"{API}/auth/ws-ticket", headers=person.headers)
     assert ticket.status_code == 200, ticket.text
     values = {
@@ -134,12 +178,17 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         "key_id": made.json()["id"],
         "bot_id": bot["id"],
         "attachment_id": attachment["id"],
+        "snapshot_id": snapshots[0].json()["id"],
+        "webhook_id": hook["id"],
+        "delivery_id": delivery["id"],
         "model_id": f"bot:{bot['id']}",
         "emoji": "%F0%9F%91%8D",
     }
     secrets = [
         *(value for name, value in values.items() if name not in NOBODYS),
         attachment["name"],
+        f"snapshot of {person.username}",
+        snapshots[1].json()["id"],
         linked["id"],
         f"whispers {person.username}",
         f"{person.username}-looked-here",
@@ -147,6 +196,8 @@ async def belongings(chat: ChatApi, person: Person) -> Belongings:
         f"bot of {person.username}",
         said["reply"]["id"],
         made.json()["key"],
+        hook["secret"],
+        f"hook of {person.username}",
         ticket.json()["ticket"],
         f"{person.username}@example.org",
     ]
@@ -216,7 +267,15 @@ def test_every_route_says_who_may_call_it_and_the_document_says_the_same(chat: C
 async def test_every_table_is_watched(chat: ChatApi) -> None:
     rows = await chat.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'chat'")
 
-    assert {row["tablename"] for row in rows} - {"alembic_version", "plans"} == set(STATEMENTS)
+    assert {row["tablename"] for row in rows} - NOBODYS_TABLES == set(STATEMENTS)
+
+
+def mixtures(operation: Operation, hers: dict[str, str], his: dict[str, str]) -> Iterator[dict[str, str]]:
+    """His session with a message of hers, and the other way round."""
+    for name in operation.path_parameters[1:]:
+        if name not in NOBODYS:
+            yield {**his, name: hers[name]}
+            yield {**hers, name: his[name]}
 
 
 async def test_nobody_reads_or_changes_what_is_anothers(chat: ChatApi, ann: Person, bob: Person) -> None:
@@ -224,6 +283,8 @@ async def test_nobody_reads_or_changes_what_is_anothers(chat: ChatApi, ann: Pers
     his = await belongings(chat, bob)
     walked = [operation for operation in operations(chat) if "Bearer" in operation.security]
     for operation in walked:
+        if operation.id in ADMINISTRATORS:
+            continue
         # He will use the keys that she used: what is stored under them is hers alone.
         if operation.takes_idempotency_key:
             answer = await operation.call(chat.client, hers.values, headers=ann.headers | used_key(operation))
@@ -236,17 +297,16 @@ async def test_nobody_reads_or_changes_what_is_anothers(chat: ChatApi, ann: Pers
         for secret in hers.secrets:
             assert secret not in answer.text, f"{operation} shows {secret!r} to somebody else"
         assert "Idempotent-Replayed" not in answer.headers, str(operation)
+        if operation.id in ADMINISTRATORS | WITH_PASSWORD:
+            assert_problem(answer, operation, 403)
+            continue
         if operation.path_parameters:
             assert_problem(answer, operation, 404)
         else:
             assert answer.status_code < 400, f"{operation}: {answer.status_code} {answer.text[:300]}"
-        for name in operation.path_parameters[1:]:
-            if name in NOBODYS:
-                continue
-            # His session with a message of hers, and the other way round.
-            for mixed in ({**his.values, name: hers.values[name]}, {**hers.values, name: his.values[name]}):
-                answer = await operation.call(chat.client, mixed, headers=bob.headers)
-                assert_problem(answer, operation, 404)
+        for mixed in mixtures(operation, hers.values, his.values):
+            answer = await operation.call(chat.client, mixed, headers=bob.headers)
+            assert_problem(answer, operation, 404)
 
     assert await stored(chat, ann) == before
 
@@ -259,6 +319,8 @@ async def test_a_cursor_shows_only_what_is_the_callers(chat: ChatApi, ann: Perso
 
     for operation in operations(chat):
         if not any(parameter["name"] == "cursor" for parameter in operation.parameters("query")):
+            continue
+        if operation.id in ADMINISTRATORS:
             continue
         page = await operation.call(chat.client, hers.values, headers=ann.headers, params={"limit": "1"})
         assert page.status_code == 200, f"{operation}: {page.text}"
@@ -320,7 +382,8 @@ async def test_a_key_opens_only_what_its_scopes_name(chat: ChatApi, ann: Person)
         assert_problem(refused, operation, 403)
         assert refused.json()["code"] == "insufficient-scope", str(operation)
         answer = await operation.call(chat.client, hers.values, headers=reader)
-        if operation.id in READING_POSTS | TICKETS or (operation.method == "GET" and operation.id != "list_api_keys"):
+        is_read = operation.method == "GET" and operation.id not in HOLDERS
+        if operation.id not in ADMINISTRATORS and (is_read or operation.id in READING_POSTS | TICKETS):
             assert answer.status_code in (200, 204), f"{operation}: {answer.text}"
         else:
             assert_problem(answer, operation, 403)
@@ -328,6 +391,21 @@ async def test_a_key_opens_only_what_its_scopes_name(chat: ChatApi, ann: Person)
     await chat.rows("DELETE FROM chat.ws_tickets WHERE api_key_id IS NOT NULL")  # the reader's own
     await chat.rows("DELETE FROM chat.idempotency_keys WHERE key LIKE 'completion %'")  # the other's own
     assert await stored(chat, ann) == before
+
+
+async def test_only_administrators_may_do_what_is_theirs(chat: ChatApi, ann: Person, bob: Person) -> None:
+    hers = await belongings(chat, ann)
+    await chat.rows("UPDATE chat.users SET is_admin = true WHERE id = $1", bob.id)
+    walked = [operation for operation in operations(chat) if operation.id in ADMINISTRATORS]
+
+    for operation in walked:
+        refused = await operation.call(chat.client, hers.values, headers=ann.headers)
+        assert_problem(refused, operation, 403)
+        assert refused.json()["code"] == "admin-required", str(operation)
+        answer = await operation.call(chat.client, hers.values, headers=bob.headers)
+        assert answer.status_code < 300, f"{operation}: {answer.text}"
+
+    assert {operation.id for operation in walked} == ADMINISTRATORS
 
 
 async def test_a_person_is_not_taken_for_a_service(chat: ChatApi, ann: Person) -> None:
@@ -353,6 +431,7 @@ async def test_a_member_who_is_not_the_owner_sees_and_may_not_do(chat: ChatApi, 
     bot_owners |= {"upload_documents", "create_text_document", "delete_document", "reindex_document"}
     owners = {"patch_session", "delete_session", "archive_session", "unarchive_session", "clear_messages"}
     owners |= {"add_participant", "remove_participant", "put_approval_mode"}
+    owners |= {"create_snapshot", "list_snapshots", "restore_snapshot", "delete_snapshot"}
     senders = {"patch_message", "delete_message", "approve_tool_execution", "reject_tool_execution"}
     by_id = {operation.id: operation for operation in operations(chat)}
 

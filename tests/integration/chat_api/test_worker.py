@@ -75,6 +75,7 @@ async def worker(jobs: DocumentJobs, agent: HangingAgent, redis_url: str) -> Asy
         "COLLOQUY_DATABASE_URL": url.get_secret_value(),
         "COLLOQUY_REDIS_URL": redis_url,
         "COLLOQUY_AGENT_URL": agent.url,
+        "COLLOQUY_MESSAGE_EMBEDDINGS": "false",  # the calls that are counted are those of jobs
         "COLLOQUY_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS),
         "COLLOQUY_JOB_LEASE_SECONDS": str(LEASE_SECONDS),
         "COLLOQUY_JOB_HEARTBEAT_SECONDS": "0.3",

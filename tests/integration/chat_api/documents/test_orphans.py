@@ -63,7 +63,7 @@ async def test_a_write_that_was_cut_short_leaves_a_file_for_an_hour(chat: ChatAp
 async def test_a_commit_that_got_no_connection_leaves_nothing(
     chat: ChatApi, ann: Person, bot: Json, tmp_path: Path
 ) -> None:
-    intake = Intake(chat.app.state.database, chat.app.state.storage, chat.clock)
+    intake = Intake(chat.app.state.database, chat.app.state.storage, chat.clock, chat.app.state.plans)
     files = await document_reader(tmp_path, max_bytes=100).text("a.txt", "x")
 
     async def find_none_free(db: AsyncSession, create: Create) -> None:
@@ -80,7 +80,7 @@ async def test_a_commit_whose_outcome_is_unknown_keeps_the_bytes(
     chat: ChatApi, ann: Person, bot: Json, tmp_path: Path
 ) -> None:
     """The row may be there after all. If it is not, the bytes go with the other orphans."""
-    intake = Intake(chat.app.state.database, chat.app.state.storage, chat.clock)
+    intake = Intake(chat.app.state.database, chat.app.state.storage, chat.clock, chat.app.state.plans)
     files = await document_reader(tmp_path, max_bytes=100).text("a.txt", "x")
 
     async def break_off(db: AsyncSession, create: Create) -> None:

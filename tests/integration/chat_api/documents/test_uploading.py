@@ -316,7 +316,7 @@ class FailingStorage(ObjectStorage):
 
 
 def store_in(chat: ChatApi, storage: ObjectStorage) -> None:
-    chat.app.state.intake = Intake(chat.app.state.database, storage, chat.clock)
+    chat.app.state.intake = Intake(chat.app.state.database, storage, chat.clock, chat.app.state.plans)
 
 
 async def test_a_storage_that_goes_away_in_the_middle_leaves_nothing(chat: ChatApi, ann: Person, bot: Json) -> None:

@@ -15,6 +15,8 @@ from chat_api.completions.service import CompletionService
 from chat_api.config import ApiSettings
 from chat_api.kit.clock import SystemClock
 from chat_api.kit.db import Database
+from chat_api.plans.people import PlansOfPeople
+from chat_api.plans.quotas import DayQuotas
 from shared.contracts.chat import ChatEvent, ChatRequest, CitationsEvent, DeltaEvent
 from shared.contracts.knowledge import CitationData
 from shared.problems import ServiceUnavailable
@@ -31,6 +33,9 @@ class _Away:
     async def fetch_rows(self, *_: Any) -> list[Any]:
         raise ConnectionRefusedError
 
+    async def fetch_row(self, *_: Any) -> Any:
+        raise ConnectionRefusedError
+
 
 class _Citing:
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
@@ -42,9 +47,10 @@ async def test_sources_that_cannot_be_looked_up_end_it_as_what_they_are() -> Non
     settings = ApiSettings(_env_file=None)
     models, tools = HttpAgentModels(settings), HttpAgentTools(settings)
     database = cast("Database", _Away())
-    service = CompletionService(database, SystemClock(), _Citing(), tools, models, CompletionPlaces(settings))
+    quotas = DayQuotas(database, PlansOfPeople(database, settings))
+    service = CompletionService(database, SystemClock(), _Citing(), tools, models, CompletionPlaces(settings), quotas)
     turn = ChatRequest.model_validate({"run_id": uuid4(), "messages": [{"role": "user", "content": "When?"}]})
-    events = service.events(turn)
+    events = service.events(uuid4(), turn)
     assert await anext(events) == DeltaEvent(text="At ten [1].")
     with pytest.raises(ServiceUnavailable):
         await anext(events)
