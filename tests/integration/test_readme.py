@@ -29,7 +29,7 @@ from tests.stores import Database
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-SECONDS = 40
+SECONDS = 180
 
 _TESTED = re.compile(r"<!-- tested: ([a-z-]+) -->\n```sh\n(.*?)```", re.DOTALL)
 _FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
@@ -149,6 +149,31 @@ def test_the_first_conversation(address: str) -> None:
     [choice] = json.loads(said["door"])["choices"]
     assert choice["message"]["annotations"]
 
+    _found_counted_and_kept(said)
+
+
+def _found_counted_and_kept(said: dict[str, str]) -> None:
+    found, counted, used = _documents(said["find"])
+    assert "boat" in "".join(part["text"] for part in found["items"][0]["snippet"] if part["matched"])
+    assert (counted["messages"]["user"], counted["messages"]["assistant"]) == (1, 1)
+    assert used["totals"]["runs"]["total"] >= 6
+    assert used["groups"]
+
+    imported, restored = _documents(said["keep"])
+    assert (imported["imported"], imported["messages"]) == (1, 2)
+    assert restored["message_count"] == 2
+    [usage] = _documents(said["plan"])
+    assert usage["messages"]["used"] >= 6
+
+
+def _documents(printed: str) -> list[Any]:
+    """JSON documents that stand one behind the other."""
+    decoder, read, at = json.JSONDecoder(), [], 0
+    while at < len(printed.rstrip()):
+        document, at = decoder.raw_decode(printed, at + len(printed[at:]) - len(printed[at:].lstrip()))
+        read.append(document)
+    return read
+
 
 def _reply(events: list[Event]) -> str:
     """The whole reply, as the event before the last one has it."""
@@ -222,13 +247,15 @@ def test_what_is_named_is_there(document: Path) -> None:
 
 
 def _settings() -> set[Any]:
-    """Every variable there is: settings, what commands and roles.sql read, and how thorough a test run is."""
+    """Every variable there is: settings, what commands, Compose and roles.sql read, and how thorough a test run is."""
     commands = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "chat_api" / "cli").glob("*.py"))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    compose = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
     roles = (ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
     stores = (ROOT / "tests" / "stores.py").read_text(encoding="utf-8")
     return (
         set(re.findall(r"^# ?([A-Z_]+)=", example, re.MULTILINE))
+        | set(re.findall(r"^#? ?([A-Z_]+)=", compose, re.MULTILINE))
         | set(re.findall(r'envvar="([A-Z_]+)"', commands))
         | set(re.findall(r"getenv \w+ ([A-Z_]+)", roles))
         | set(re.findall(r'"(COLLOQUY_[A-Z_]+)"', stores))
