@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from chat_api.kit.db import Database, is_store_down
 
 _PLAN = "SELECT plan FROM chat.users WHERE id = $1"
 _MOST_PEOPLE = 20_000
+_LOOK_SECONDS = 0.5
 
 
 class PlansOfPeople:
@@ -32,20 +34,20 @@ class PlansOfPeople:
         return self._plans.get(name) or self._plans[DEFAULT_PLAN]
 
     async def of(self, user_id: UUID) -> Plan:
-        """Of somebody who is not there the default one: who is there is not for us to say.
+        """Of somebody who is not there, or with the store away, the default one: neither is for us to say.
 
-        With the store away, what was last known. Raises what the store raises where nothing is: whatever the caller
-        is about to ask of it would wait as long, for nothing.
+        A store that is slow is not waited for here: what comes after will wait for it as long as one may.
         """
         known = self._known.get(user_id)
         if known is not None and self._now() - known[1] < self._seconds:
             return self.named(known[0])
         try:
-            row = await self._database.fetch_row(_PLAN, user_id)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                row = await self._database.fetch_row(_PLAN, user_id)
         except Exception as error:
-            if known is None or not is_store_down(error):
+            if not is_store_down(error):
                 raise
-            return self.named(known[0])
+            return self.named(DEFAULT_PLAN if known is None else known[0])
         if row is None:
             return self.named(DEFAULT_PLAN)
         self.remember(user_id, row["plan"])
