@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from uuid import UUID
 
 from pydantic import JsonValue
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.admin.desk import Admin, Desk
 from chat_api.audit.service import AuditLog
 from chat_api.auth.models import RefreshFamily, RevocationReason
+from chat_api.config import ApiSettings
+from chat_api.plans.people import PlansOfPeople
 from chat_api.users.models import User
+from chat_api.users.plan_changes import PlanChanges
 from shared.logging import get_logger
-from shared.problems import Problem
+from shared.problems import Problem, ValidationFailed
 
 log = get_logger("admin")
 
@@ -59,20 +63,20 @@ class AccountDesk:
     def __init__(
         self,
         desk: Desk,
-        plans: Mapping[str, object],
+        settings: ApiSettings,
+        people: PlansOfPeople,
         *,
         on_closed: Callable[[UUID], None],
-        on_plan_changed: Callable[[UUID], None],
     ) -> None:
-        """Both are called when the change is committed: what this process remembers of somebody is out of date."""
+        """`on_closed` is called when that is committed: what this process remembers of somebody is out of date."""
         self._desk = desk
-        self._plans = plans
+        self._settings = settings
+        self._people = people
         self._on_closed = on_closed
-        self._on_plan_changed = on_plan_changed
 
     @property
     def plans(self) -> list[str]:
-        return list(self._plans)
+        return list(self._settings.plans)
 
     async def close(self, admin: Admin, user_id: UUID) -> None:
         """End the account's sign-ins; its keys rest, what it owns stays. Raises `NotOwnAccount`, `NoSuchAccount`."""
@@ -88,31 +92,42 @@ class AccountDesk:
         await self._set(admin, user_id, "user.made_admin", is_admin=True)
 
     async def demote(self, admin: Admin, user_id: UUID) -> None:
-        """Counts at once, here and at the API. Raises `NotOwnAccount`, `NoSuchAccount`."""
+        """Counts at once, here and at the API. Their sign-ins end, so that the right, given back, opens no old one.
+
+        Raises `NotOwnAccount`, `NoSuchAccount`.
+        """
         await self._set(admin, user_id, "user.unmade_admin", is_admin=False)
 
     async def set_plan(self, admin: Admin, user_id: UUID, plan: str) -> None:
-        """Raises `NoSuchPlan`, `NoSuchAccount`."""
-        if plan not in self._plans:
-            raise NoSuchPlan
-        await self._set(admin, user_id, "user.plan_changed", plan=plan)
-        self._on_plan_changed(user_id)
+        """As over the API. Raises `NoSuchPlan`, `NoSuchAccount`, and `UserNotFound` for an account that is closed."""
+        async with self._desk.unit() as db:
+            await self._locked(db, admin, user_id)
+            clock = self._desk.clock
+            changes = PlanChanges(db, self._settings, clock, AuditLog(db, clock), self._people)
+            try:
+                await changes.change(admin.id, user_id, plan)
+            except ValidationFailed:
+                raise NoSuchPlan from None
 
-    async def _set(self, admin: Admin, user_id: UUID, action: str, **wanted: bool | str) -> None:
+    async def _locked(self, db: AsyncSession, admin: Admin, user_id: UUID) -> User:
+        # Both rows, in one order for all: of two administrators who demote each other, one is too late.
+        locked = await db.execute(
+            select(User).where(User.id.in_({admin.id, user_id})).order_by(User.id).with_for_update(key_share=True)
+        )
+        rows = {user.id: user for user in locked.scalars()}
+        actor, user = rows.get(admin.id), rows.get(user_id)
+        if actor is None or not (actor.is_active and actor.is_admin):
+            raise NoLongerAdmin
+        if user is None:
+            raise NoSuchAccount
+        return user
+
+    async def _set(self, admin: Admin, user_id: UUID, action: str, **wanted: bool) -> None:
         takes_away = False in wanted.values()
         if takes_away and admin.id == user_id:
             raise NotOwnAccount
         async with self._desk.unit() as db:
-            # Both rows, in one order for all: of two administrators who demote each other, one is too late.
-            locked = await db.execute(
-                select(User).where(User.id.in_({admin.id, user_id})).order_by(User.id).with_for_update(key_share=True)
-            )
-            rows = {user.id: user for user in locked.scalars()}
-            actor, user = rows.get(admin.id), rows.get(user_id)
-            if actor is None or not (actor.is_active and actor.is_admin):
-                raise NoLongerAdmin
-            if user is None:
-                raise NoSuchAccount
+            user = await self._locked(db, admin, user_id)
             if wanted.get("is_active") is True and user.erasure_requested_at is not None:
                 raise BeingErased
             before: dict[str, JsonValue] = {name: getattr(user, name) for name in wanted}
@@ -122,7 +137,7 @@ class AccountDesk:
                 setattr(user, name, value)
             now = self._desk.clock.now()
             user.updated_at = now
-            if wanted.get("is_active") is False:
+            if takes_away:
                 await db.execute(
                     update(RefreshFamily)
                     .where(RefreshFamily.user_id == user_id, RefreshFamily.revoked_at.is_(None))

@@ -8,10 +8,7 @@ from datetime import date
 from typing import Final
 
 WIDTH: Final = 560
-HEIGHT: Final = 160
-_LEFT: Final = 8
-_TOP: Final = 18
-_BOTTOM: Final = 20
+HEIGHT: Final = 122
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,6 @@ class Chart:
     bars: Sequence[Bar]
     width: int = WIDTH
     height: int = HEIGHT
-    baseline: int = HEIGHT - _BOTTOM
 
 
 def bar_chart(
@@ -45,15 +41,14 @@ def bar_chart(
 ) -> Chart:
     """`days` are one after the other; `total` is the sum where it is not given."""
     highest = max(values, default=0)
-    step = (WIDTH - 2 * _LEFT) / max(1, len(values))
-    room = HEIGHT - _TOP - _BOTTOM
+    step = WIDTH / max(1, len(values))
     bars = []
     for index, (day, value) in enumerate(zip(days, values, strict=True)):
-        height = 0 if highest <= 0 else max(1.0 if value > 0 else 0.0, room * value / highest)
+        height = 0 if highest <= 0 else max(1.0 if value > 0 else 0.0, HEIGHT * value / highest)
         bars.append(
             Bar(
-                x=round(_LEFT + index * step, 2),
-                y=round(HEIGHT - _BOTTOM - height, 2),
+                x=round(index * step, 2),
+                y=round(HEIGHT - height, 2),
                 width=round(max(1.0, step - 2), 2),
                 height=round(height, 2),
                 title=f"{day.isoformat()}: {written(value)}{unit}",

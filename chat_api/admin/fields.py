@@ -21,10 +21,11 @@ class TextField(BaseField):
 
 @dataclass
 class MomentField(BaseField):
-    """A moment, in UTC, to the second; or as PostgreSQL wrote it, where it did."""
+    """A moment, in UTC, to the second. PostgreSQL wrote some of them as text."""
 
     async def serialize_value(self, request: Request, value: datetime | str) -> str:
-        return value if isinstance(value, str) else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @dataclass

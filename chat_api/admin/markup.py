@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader
+from jinja2.bccache import Bucket, BytecodeCache
 
 _OPENING = re.compile(r"<(script|style)(?=[\s>])")
 _HERE = Path(__file__).parent
@@ -26,3 +28,20 @@ def loaders() -> list[BaseLoader]:
     """Ours, which extend the library's by `@library/…`, then the library's."""
     library = NonceLoader("starlette_admin", "templates")
     return [ChoiceLoader([FileSystemLoader(TEMPLATES), library, PrefixLoader({"@library": library})])]
+
+
+class CompiledTemplates(BytecodeCache):
+    """In memory: all applications of one process compile a template once, which takes longer than showing a page."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+COMPILED = CompiledTemplates()

@@ -112,7 +112,7 @@ class MessageWalk:
                 Message.attachments,
                 Message.reactions,
                 Message.error,
-                Message.metadata_,
+                Message.metadata_.label("metadata"),
                 Message.edited_at,
             )
             .join(Session, Session.id == Message.session_id)

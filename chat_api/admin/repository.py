@@ -90,7 +90,7 @@ SESSIONS = KeyedListing(
         Session.reply_policy,
         Session.approval_mode,
         Session.tags,
-        Session.metadata_,
+        Session.metadata_.label("metadata"),
         Session.settings,
         Session.updated_at,
         select(func.array_agg(User.username))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -29,7 +29,7 @@ nonce_var: ContextVar[str] = ContextVar("admin_nonce", default="")
 """The word that a script in a page needs to be run; another one for each answer."""
 
 MAX_QUERY_BYTES = 8_000
-_ACTIONS = PREFIX + "/_api/"
+ACTIONS = PREFIX + "/_api/"
 _STATIC = PREFIX + "/static/"
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _METHODS = _SAFE_METHODS | {"POST"}
@@ -100,7 +100,8 @@ def _refusal(scope: Scope) -> PlainTextResponse | None:
         return PlainTextResponse("Method Not Allowed", 405, {"Allow": ", ".join(sorted(_METHODS))})
     if len(scope["query_string"]) > MAX_QUERY_BYTES:
         return PlainTextResponse("The address is too long.", 400)
-    if scope["method"] == "POST" and scope["path"].startswith(_ACTIONS) and b"name=" not in scope["query_string"]:
+    is_action = scope["method"] == "POST" and scope["path"].startswith(ACTIONS)
+    if is_action and b"name" not in parse_qs(scope["query_string"]):
         return PlainTextResponse("The action has no name.", 400)
     if scope["method"] not in _SAFE_METHODS and not is_same_origin(Headers(scope=scope)):
         return PlainTextResponse("This was sent from another site.", 403)
@@ -111,7 +112,11 @@ def is_same_origin(headers: Headers) -> bool:
     """Whether a browser says that a page of ours sent this. What is no browser says nothing, and needs the token."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:
+            return False  # no browser's: brackets that hold no address
+        return host != "" and host.lower() == headers.get("host", "").lower()
     return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 

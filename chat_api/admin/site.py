@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import State
@@ -21,10 +22,10 @@ from chat_api.admin.accounts import AccountDesk
 from chat_api.admin.conversations import ConversationDesk
 from chat_api.admin.desk import ADMIN, Admin, Desk, admin_of
 from chat_api.admin.door import PREFIX
-from chat_api.admin.markup import STATIC, TEMPLATES, loaders
+from chat_api.admin.markup import COMPILED, STATIC, TEMPLATES, loaders
 from chat_api.admin.message_walk import MessageWalk
 from chat_api.admin.repository import AUDIT, BOTS, DOCUMENTS, TOOLS
-from chat_api.admin.shield import COOKIE, Shield, cookie_of, nonce_var
+from chat_api.admin.shield import ACTIONS, COOKIE, Shield, cookie_of, nonce_var
 from chat_api.admin.sign_in import MAX_NAME_CHARS, AdminSignIns, cookie_signer
 from chat_api.admin.usage_view import UsageView
 from chat_api.admin.views_changing import SessionView, UserView
@@ -67,6 +68,8 @@ class SignInPages(AuthProvider):
             raise LoginFailed("The name or the password is wrong, or this is no administrator's account.")
         home = index_url(request)
         wanted = safe_redirect_url(request.query_params.get("next") or home, request, home)
+        if urlsplit(wanted).path.startswith(ACTIONS):
+            wanted = home  # a button was pressed when the sign-in had ended; it has no page
         answer = RedirectResponse(wanted, status_code=303)
         answer.set_cookie(
             COOKIE,
@@ -99,9 +102,7 @@ def build_site(state: State) -> ASGIApp:
     lifetime = timedelta(hours=settings.admin_session_hours)
     limits: RequestLimits = state.request_limits
     sign_ins = AdminSignIns(desk, state.passwords, cookie_signer(secret, lifetime, state.clock))
-    accounts = AccountDesk(
-        desk, settings.plans, on_closed=state.authenticator.closed.add, on_plan_changed=state.plans.forget
-    )
+    accounts = AccountDesk(desk, settings, state.plans, on_closed=state.authenticator.closed.add)
     admin = BaseAdmin(
         title="Colloquy",
         base_url=PREFIX,
@@ -115,6 +116,8 @@ def build_site(state: State) -> ASGIApp:
         timezone_config=None,
     )
     admin.templates.env.globals["csp_nonce"] = nonce_var.get
+    admin.templates.env.bytecode_cache = COMPILED
+    admin.templates.env.auto_reload = False  # it asks the file system about each template of each page
     for view in (
         SessionView(desk, ConversationDesk(desk, state.database, state.hints)),
         MessageView(desk, MessageWalk(), []),

@@ -87,9 +87,9 @@ def _charts(read: GlobalAnalyticsRead) -> list[Chart]:
         bar_chart(
             "Latency, 95th percentile",
             dates,
-            [one.latency_ms.p95 or 0 for one in days],
+            [round(one.latency_ms.p95 or 0) for one in days],
             unit=" ms",
-            total=totals.latency_ms.p95 or 0,
+            total=round(totals.latency_ms.p95 or 0),
         ),
     ]
 

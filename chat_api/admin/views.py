@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette_admin import BaseModelView
 from starlette_admin.actions import ActionSelection
 from starlette_admin.exceptions import ActionFailed
@@ -117,6 +118,11 @@ class ListView(BaseModelView):
 
     def can_export(self, request: Request) -> bool:
         return False
+
+    async def handle_row_action(self, request: Request, pk: Any, name: str) -> Response | None:
+        if name == "view":
+            raise ActionFailed("This is a link.")  # the library would run it as an action
+        return await super().handle_row_action(request, pk, name)
 
     def is_detail(self, request: Request) -> bool:
         return bool(request.state.action == RequestAction.DETAIL)

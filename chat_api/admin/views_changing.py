@@ -106,6 +106,8 @@ class SessionView(ListView):
     )
     async def download(self, request: Request, selection: ActionSelection) -> Response:
         ids = _ids(await selected(selection))
+        if not ids:
+            raise ActionFailed("None of these is a session.")
         try:
             body = await self._conversations.export(admin_of(request), ids)
         except SessionNotFound as problem:
@@ -166,6 +168,8 @@ class UserView(ListView):
     async def is_row_action_allowed_for_obj(self, request: Request, name: str, obj: Any) -> bool:
         is_other = obj.id != admin_of(request).id
         match name:
+            case "plan":
+                return bool(obj.is_active)
             case "close":
                 return bool(obj.is_active and is_other)
             case "reopen":

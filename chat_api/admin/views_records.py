@@ -96,10 +96,10 @@ class ToolView(ListView):
         TextField("result", exclude_from_list=True),
         JsonField("error", exclude_from_list=True),
         LinkField("decided_by", view="users", exclude_from_list=True),
-        TextField("decided_at", exclude_from_list=True),
+        MomentField("decided_at", exclude_from_list=True),
         TextField("reason", exclude_from_list=True),
-        TextField("started_at", exclude_from_list=True),
-        TextField("finished_at", exclude_from_list=True),
+        MomentField("started_at", exclude_from_list=True),
+        MomentField("finished_at", exclude_from_list=True),
     )
 
 

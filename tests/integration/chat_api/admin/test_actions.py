@@ -68,9 +68,10 @@ async def test_sessions_leave_as_one_file_that_can_be_imported(chat: ChatApi, an
 
 
 async def test_what_is_gone_is_not_exported_and_nothing_is_noted(chat: ChatApi, pages: AdminBrowser) -> None:
-    answer = await pages.act("sessions", "download", "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f")
+    for key in ("0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f", "x", "'"):
+        assert (await pages.act("sessions", "download", key)).status_code == 400
+    assert (await pages.act("sessions", "archive", "0198f3a2-c4e1-7d0c-8f3e-6b1a2d4c5e6f", "x")).status_code == 200
 
-    assert answer.status_code == 400
     assert await audited(chat) == []
 
 
@@ -125,8 +126,17 @@ async def test_a_plan_is_changed_for_one_that_there_is(chat: ChatApi, ann: Perso
     usage = await chat.client.get(f"{API}/users/me/usage", headers=ann.headers)
     assert usage.json()["plan"] == "pro"
     assert await audited(chat) == [
-        ("user.plan_changed", ann.id, {"before": {"plan": "free"}, "after": {"plan": "pro"}}),
+        ("user.plan_changed", ann.id, {"from": "free", "to": "pro"}),
     ]
+
+
+async def test_a_closed_account_keeps_its_plan(chat: ChatApi, ann: Person, pages: AdminBrowser) -> None:
+    await pages.act_on("users", "close", str(ann.id))
+
+    assert (await pages.act_on("users", "plan", str(ann.id), plan="pro")).status_code == 400
+
+    assert (await account(chat, ann))[2] == "free"
+    assert "Change the plan" not in text_of(await pages.open("/users/detail", pk=str(ann.id)))
 
 
 async def test_the_right_is_given_and_taken(chat: ChatApi, ann: Person, pages: AdminBrowser) -> None:
@@ -139,7 +149,10 @@ async def test_the_right_is_given_and_taken(chat: ChatApi, ann: Person, pages: A
         await pages.act_on("users", "demote", str(ann.id))
 
         assert not await hers.is_signed_in()
-    assert [entry[0] for entry in await audited(chat)] == ["user.made_admin", "user.unmade_admin"]
+        # Nor is a cookie from before good again.
+        await pages.act_on("users", "promote", str(ann.id))
+        assert not await hers.is_signed_in()
+    assert [entry[0] for entry in await audited(chat)] == ["user.made_admin", "user.unmade_admin", "user.made_admin"]
 
 
 async def test_nobody_closes_or_demotes_themselves(chat: ChatApi, ada: Person, pages: AdminBrowser) -> None:
@@ -196,3 +209,24 @@ async def test_no_link_does_anything(chat: ChatApi, ann: Person, pages: AdminBro
     ):
         assert (await pages.client.get(f"/admin{path}")).status_code == 405
     assert await audited(chat) == []
+
+
+async def test_actions_without_a_name_and_links_are_no_actions(ann: Person, pages: AdminBrowser) -> None:
+    for path in ("sessions/action", "sessions/action?xname=archive", f"users/row-action?name=&pk={ann.id}"):
+        assert (await pages.client.post(f"/admin/_api/{path}", headers=pages.token)).status_code == 400, path
+    assert (await pages.act_on("users", "view", str(ann.id))).status_code == 400
+
+
+async def test_who_was_erased_while_the_page_was_open_is_not_there(
+    chat: ChatApi, ann: Person, ada: Person, pages: AdminBrowser
+) -> None:
+    await chat.rows("DELETE FROM chat.users WHERE id = $1", ann.id)
+
+    for name in ("close", "promote", "plan"):
+        assert (await pages.act_on("users", name, str(ann.id), plan="pro")).status_code == 400
+    assert (await pages.open("/users/detail", pk=str(ann.id))).status_code == 404
+    assert await audited(chat) == []
+
+    await chat.rows("DELETE FROM chat.users WHERE id = $1", ada.id)
+
+    assert (await pages.act_on("users", "promote", str(ann.id))).status_code == 303

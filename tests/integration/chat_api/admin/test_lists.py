@@ -62,6 +62,18 @@ async def test_what_no_log_may_show_is_not_shown_here_either(harbour: Json, page
     assert "Result [redacted]" in shown
 
 
+async def test_what_is_kept_beside_the_words_is_shown(chat: ChatApi, ann: Person, pages: AdminBrowser) -> None:
+    session = await chat.session(ann, metadata={"berth": 7}, tags=["tide"])
+    await chat.said(ann, session, metadata={"mast": 12})
+
+    shown = text_of(await pages.open("/sessions/detail", pk=session["id"]))
+    said = text_of(await pages.open("/messages/detail", pk=f"{session['id']}.1"))
+
+    assert 'Tags [ "tide" ]' in shown
+    assert 'Metadata { "berth": 7 }' in shown
+    assert 'Metadata { "mast": 12 }' in said
+
+
 SEARCHES = {
     "sessions": ("harbour", "mountain"),
     "messages": ("HOW DEEP", "mountain"),
@@ -198,6 +210,8 @@ async def test_a_cursor_of_another_list_or_order_begins_at_the_top(
 
 HOSTILE = (
     "'",
+    "a\x00b",
+    "</script><script>alert(1)</script>",
     "' OR 1=1 --",
     "%",
     "\\",
@@ -212,7 +226,17 @@ HOSTILE = (
 
 def hostile_queries() -> Iterator[dict[str, str]]:
     yield from ({"q": words} for words in HOSTILE)
-    unreadable = ("'", "(" * 4000, "status__in=", "nothing__in=x", "created_at__since=soon", 'a__b="', "x" * 3000)
+    unreadable = (
+        "'",
+        "model__contains=a\x00b",
+        "status__in=</script><script>alert(1)</script>",
+        "(" * 4000,
+        "status__in=",
+        "nothing__in=x",
+        "created_at__since=soon",
+        'a__b="',
+        "x" * 3000,
+    )
     yield from ({"filter": words} for words in unreadable)
     yield from ({"filter": f"created_at__{when}=9999-12-31"} for when in ("since", "until"))
     yield from ({"sort": words} for words in ("nothing__asc", "id__x", "'"))
@@ -222,11 +246,18 @@ def hostile_queries() -> Iterator[dict[str, str]]:
 
 async def test_no_address_breaks_a_list(harbour: Json, pages: AdminBrowser) -> None:
     queries = list(hostile_queries())
-    # Two kinds of lists get all of it; what the others do with it is the same but for the search.
-    for view, asked in [("sessions", queries), ("messages", queries), *((view, queries[:2]) for view in VIEWS[2:])]:
+    # Searches are each list's own, and those of two kinds; what reads the rest of an address is the same for all.
+    searches = [query for query in queries if "q" in query]
+    of_messages = [*searches, *({"filter": words} for words in ("model__contains=a\x00b", "model__contains='"))]
+    for view, asked in [
+        ("sessions", queries),
+        ("messages", of_messages),
+        *((view, searches[:2]) for view in VIEWS[2:]),
+    ]:
         for query in asked:
             answer = await pages.open(f"/{view}/list", **query)
             assert answer.status_code in (200, 400), (view, query, answer.status_code)
+            assert "<script>alert" not in answer.text, (view, query)
     for key in ("'", "🎉", "", f"{harbour['id']}.x", f"{harbour['id']}.{'9' * 30}", f"{harbour['id']}.²"):
         for view in ("sessions", "messages"):
             answer = await pages.open(f"/{view}/detail", pk=key)

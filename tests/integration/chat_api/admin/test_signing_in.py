@@ -10,6 +10,7 @@ import pytest
 from chat_api.admin.shield import COOKIE
 from tests.factories.admin_pages import HASH, PASSWORD, AdminBrowser, admin_browser, text_of
 from tests.factories.chat import API, ChatApi, Person, chat_api
+from tests.factories.store_lines import store_line
 from tests.fakes.password_hasher import RecordingHasher
 from tests.stores import Database
 
@@ -171,10 +172,33 @@ async def test_signing_in_leads_back_but_never_to_another_host(browser: AdminBro
         ("https://evil.example/admin", "http://colloquy.test/admin/"),
         ("//evil.example", "http://colloquy.test/admin/"),
         ("javascript:alert(1)", "http://colloquy.test/admin/"),
+        ("http://colloquy.test/admin/_api/users/row-action?name=close", "http://colloquy.test/admin/"),
     ]:
         browser.client.cookies.clear()
         answer = await browser.sign_in("ada", next=target)
         assert answer.headers["location"] == led
+
+
+async def test_with_the_store_away_there_is_a_page_that_says_so(clean_database: Database, redis_url: str) -> None:
+    async with (
+        store_line(clean_database.api_url) as line,
+        chat_api(line.url, redis_url) as chat,
+        admin_browser(chat.app) as browser,
+    ):
+        chat.app.state.passwords = RecordingHasher()
+        ada = await chat.person("ada")
+        await chat.rows("UPDATE chat.users SET is_admin = true, password_hash = $2 WHERE id = $1", ada.id, HASH)
+        assert (await browser.sign_in("ada")).status_code == 303
+        await line.refuse()
+
+        for path in ("/", "/sessions/list", "/users/detail?pk=1"):
+            answer = await browser.client.get(f"/admin{path}")
+            assert answer.status_code == 503, path
+            assert answer.headers["cache-control"] == "no-store"
+        assert (await browser.act("sessions", "archive", "x")).status_code == 503
+        browser.client.cookies.delete(COOKIE)
+        assert (await browser.sign_in("ada")).status_code == 503
+        await line.open()
 
 
 async def test_guessing_is_slowed_down(clean_database: Database, redis_url: str) -> None:

@@ -15,7 +15,7 @@ def test_bars_are_in_proportion_and_stand_on_one_line() -> None:
     chart = bar_chart("Messages", DAYS, [0, 5, 10, 0.001])
 
     assert [bar.height for bar in chart.bars] == [0, 61, 122, 1]
-    assert {bar.y + bar.height for bar in chart.bars} == {chart.baseline}
+    assert {bar.y + bar.height for bar in chart.bars} == {HEIGHT}
     assert all(bar.x >= 0 and bar.x + bar.width <= WIDTH and bar.y + bar.height <= HEIGHT for bar in chart.bars)
     assert chart.bars[1].title == "2026-01-02: 5"
     assert (chart.first, chart.last) == (DAYS[0], DAYS[-1])

@@ -68,6 +68,9 @@ async def test_all_cookies_are_strict_and_outside_development_secure(is_secure: 
         ({"origin": "https://pages.test:8443"}, False),
         ({"origin": "null"}, False),
         ({"origin": ""}, False),
+        ({"origin": "http://["}, False),
+        ({"origin": "http://pages.test@evil.example"}, False),
+        ({"origin": "http://evil.example#pages.test"}, False),
         ({"sec-fetch-site": "same-origin"}, True),
         ({"sec-fetch-site": "none"}, True),
         ({"sec-fetch-site": "same-site"}, False),
@@ -84,3 +87,5 @@ async def test_methods_and_addresses_that_no_page_uses_are_refused() -> None:
     assert (await ask(method="OPTIONS")).status_code == 405
     assert (await ask(path="/admin/?q=" + "x" * 9000)).status_code == 400
     assert (await ask(method="POST", path="/admin/_api/sessions/action")).status_code == 400
+    assert (await ask(method="POST", path="/admin/_api/sessions/action?xname=archive")).status_code == 400
+    assert (await ask(method="POST", path="/admin/", origin="http://[")).status_code == 403
