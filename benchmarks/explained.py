@@ -93,12 +93,13 @@ def _plans_of_one(log: Path, server: Server, request: bytes) -> list[Plan]:
 
 
 def _ask(server: Server, request: bytes) -> None:
-    head, *lines = request.decode("latin-1").split("\r\n")
+    start, _, sent = request.partition(b"\r\n\r\n")
+    head, *lines = start.decode("latin-1").split("\r\n")
     method, path, _ = head.split(" ")
     headers = dict(line.split(": ", 1) for line in lines if line)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
-        connection.request(method, path, headers=headers)
+        connection.request(method, path, body=sent or None, headers=headers)
         answer = connection.getresponse()
         body = answer.read()
         assert answer.status == 200, (path, answer.status, body[:500])

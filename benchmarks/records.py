@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import asyncpg
+import orjson
 
 from benchmarks import seeding
 from benchmarks.explained import Plan as StatementPlan
@@ -25,6 +27,7 @@ from benchmarks.plan import Plan
 from benchmarks.processes import cpu_seconds
 from benchmarks.records_data import Records, fill
 from benchmarks.stack import Server, Stack, stop_on_signals
+from shared.security import ServiceName, service_signer
 
 MESSAGES = 1_000_000
 MESSAGES_IN_SHORT = 6_000
@@ -69,7 +72,7 @@ def measure(stack: Stack, plan: Plan, messages: int) -> list[Figure]:
             f"{len(records.sessions_of[records.busiest.id]):,} sessions of one person",
         )
     ]
-    questions = list(_questions(records))
+    questions = list(_questions(records, stack.credentials.service_key))
     api = stack.api(urls)
     figures.extend(_time(api, plan, question) for question in questions)
     large = asyncio.run(_prepare_plans(stack))
@@ -124,7 +127,7 @@ async def _prepare_plans(stack: Stack) -> frozenset[str]:
     return frozenset(row["relname"] for row in rows if row["reltuples"] > _LARGE_ROWS)
 
 
-def _questions(records: Records) -> Iterator[_Question]:
+def _questions(records: Records, service_key: str) -> Iterator[_Question]:
     order = random.Random(3)
     others = [person for person in records.others if person.id in records.sessions_of][:500]
     words = records.words
@@ -142,6 +145,18 @@ def _questions(records: Records) -> Iterator[_Question]:
     def search(person: seeding.Person, query: str) -> bytes:
         return seeding.get_request(f"/api/v1/search?mode=text&limit=20&q={quote(query)}", person)
 
+    signer = service_signer(service_key, issuer=ServiceName.AGENT_SERVICE, audience=ServiceName.CHAT_API)
+    agent = signer.mint(ServiceName.AGENT_SERVICE.value)
+
+    def for_tool(person: seeding.Person, query: str) -> bytes:
+        body = orjson.dumps({"user_id": str(person.id), "query": query, "limit": 10})
+        return seeding.post_request("/api/v1/search/messages", seeding.Person(person.id, agent), body)
+
+    three = [" ".join(several) for several in itertools.combinations(words.common, 3)]
+    sentences = [
+        f"what did we say about the {rare} and the {common} of {seldom}"
+        for rare, common, seldom in zip(words.rare, itertools.cycle(words.common), words.seldom, strict=False)
+    ]
     for who, people in (("2,000 sessions", [records.busiest]), ("a few sessions", others)):
         who = who.replace("2,000", f"{len(records.sessions_of[records.busiest.id]):,}")
         yield _Question(
@@ -155,6 +170,18 @@ def _questions(records: Records) -> Iterator[_Question]:
             SEARCH_GOAL,
             [search(order.choice(people), order.choice(words.common)) for _ in range(_REQUESTS)],
             search(people[0], words.common[0]),
+        )
+        yield _Question(
+            f"search for three words of everybody, {who}",
+            SEARCH_GOAL,
+            [search(order.choice(people), order.choice(three)) for _ in range(_REQUESTS)],
+            search(people[0], three[0]),
+        )
+        yield _Question(
+            f"search for a tool, {who}",
+            SEARCH_GOAL,
+            [for_tool(order.choice(people), order.choice(sentences)) for _ in range(_REQUESTS)],
+            for_tool(people[0], sentences[0]),
         )
     pages = ("", "&status=active", "&sort=created_at", "&tag=planning", "&q=people", "&q=nowhere+to+be+found")
     yield _Question(

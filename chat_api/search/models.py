@@ -33,7 +33,9 @@ class SearchableText(Base):
     __tablename__ = "message_search"
     __table_args__ = (
         Index("ix_message_search_owner_id_created_at", "owner_id", "created_at", "session_id", "seq"),
-        Index("ix_message_search_words", "words", postgresql_using="gin"),
+        Index(
+            "ix_message_search_words", "words", postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 64}
+        ),
     )
 
     session_id: Mapped[UUID] = mapped_column(primary_key=True)

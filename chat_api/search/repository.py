@@ -26,6 +26,8 @@ _PREPARE = text(
         set_config('enable_seqscan', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),
         -- Half a million places of a common word have to fit, or whole pages are read instead.
         set_config('work_mem', '32MB', true),
+        -- What is looked for is mostly in memory, and hardly ever all that there is.
+        set_config('random_page_cost', '1.1', true),
         set_config('plan_cache_mode', 'force_custom_plan', true)
     """
 )

@@ -6,7 +6,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import AgentCaller, ChatReader
@@ -20,6 +19,7 @@ from chat_api.search.schemas import MAX_QUERY_CHARACTERS, FoundItem, SearchMode
 from chat_api.sessions.errors import SessionNotFound
 from shared.contracts.tools import MessageSearchAnswer, MessageSearchRequest
 from shared.problems import MalformedRequest, NotAuthenticated, PayloadTooLarge, ServiceUnavailable, ValidationFailed
+from shared.schema import GivenMoment
 from shared.web.responses import problems
 
 router = APIRouter(prefix="/search", tags=["Search"])
@@ -46,8 +46,8 @@ async def search(
     session_id: Annotated[UUID | None, Query(description="Only in this session.")] = None,
     bot_id: Annotated[UUID | None, Query(description="Only in sessions on this bot.")] = None,
     role: Annotated[MessageRole | None, Query(description="Only messages of this role, and no titles.")] = None,
-    after: Annotated[AwareDatetime | None, Query(description="Only what was written then or later.")] = None,
-    before: Annotated[AwareDatetime | None, Query(description="Only what was written earlier.")] = None,
+    after: Annotated[GivenMoment | None, Query(description="Only what was written then or later.")] = None,
+    before: Annotated[GivenMoment | None, Query(description="Only what was written earlier.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[FoundItem]:

@@ -93,12 +93,22 @@ _STORE = text(
         SELECT q.session_id, q.seq, made.vector FROM made
         JOIN chat.message_vector_queue q ON q.session_id = made.session_id AND q.seq = made.seq
         WHERE q.version = made.version FOR UPDATE OF q SKIP LOCKED
+    ), there AS MATERIALIZED (
+        -- Whoever deletes it waits for us from here on, and then takes the vector away as well.
+        SELECT f.session_id, f.seq FROM free
+        JOIN chat.message_search f ON f.session_id = free.session_id AND f.seq = free.seq
+        FOR KEY SHARE OF f SKIP LOCKED
     ), done AS (
-        DELETE FROM chat.message_vector_queue q USING free WHERE q.session_id = free.session_id AND q.seq = free.seq
+        DELETE FROM chat.message_vector_queue q USING free
+        WHERE q.session_id = free.session_id AND q.seq = free.seq AND (
+            EXISTS (SELECT 1 FROM there WHERE there.session_id = q.session_id AND there.seq = q.seq)
+            -- What is just being deleted is looked at again: it may stay.
+            OR NOT EXISTS (SELECT 1 FROM chat.message_search f WHERE f.session_id = q.session_id AND f.seq = q.seq)
+        )
     )
     INSERT INTO chat.message_vectors (session_id, seq, model, vector)
     SELECT free.session_id, free.seq, :model, chat.as_vector(CAST(free.vector AS real[]))
-    FROM free WHERE free.vector IS NOT NULL
+    FROM free JOIN there USING (session_id, seq) WHERE free.vector IS NOT NULL
     ON CONFLICT (session_id, seq) DO UPDATE SET model = excluded.model, vector = excluded.vector
     """
 )

@@ -125,9 +125,10 @@ _INDEX_TEXT = f"""
     BEGIN
         {_WRITE};
         -- With no model nobody asks for vectors, and nothing waits for one.
-        INSERT INTO chat.message_vector_queue (session_id, seq)
-        SELECT in_session, number FROM chat.vector_model
-        ON CONFLICT (session_id, seq) DO UPDATE SET version = excluded.version;
+        IF EXISTS (SELECT 1 FROM chat.vector_model) THEN
+            INSERT INTO chat.message_vector_queue (session_id, seq) VALUES (in_session, number)
+            ON CONFLICT (session_id, seq) DO UPDATE SET version = excluded.version;
+        END IF;
     END
     $$
 """
@@ -251,7 +252,8 @@ _CREATE = (
     CREATE INDEX ix_message_search_owner_id_created_at
         ON chat.message_search (owner_id, created_at, session_id, seq)
     """,
-    "CREATE INDEX ix_message_search_words ON chat.message_search USING gin (words)",
+    # What is new waits in a list that every search reads from end to end, so it is kept short (kB).
+    "CREATE INDEX ix_message_search_words ON chat.message_search USING gin (words) WITH (gin_pending_list_limit = 64)",
     # The session up to which what was there before is indexed. No row: all of it is.
     "CREATE TABLE chat.search_backlog (session_id uuid NOT NULL CONSTRAINT pk_search_backlog PRIMARY KEY)",
     "INSERT INTO chat.search_backlog SELECT '00000000-0000-0000-0000-000000000000' FROM chat.sessions LIMIT 1",

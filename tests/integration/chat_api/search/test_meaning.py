@@ -136,6 +136,28 @@ async def test_what_changes_while_it_is_embedded_is_not_stored_as_it_was(
     assert len(await chat.rows("SELECT FROM chat.message_vectors WHERE seq > 0")) == (change == "edit")
 
 
+@pytest.mark.parametrize("gone", ["message", "session"])
+async def test_no_vector_is_kept_of_what_is_gone(
+    chat: ChatApi, ann: Person, vectors: MessageVectors, embedder: TopicEmbedder, gone: str
+) -> None:
+    """Also where it was queued anew while it was being deleted."""
+    session = await chat.session(ann, **QUIET)
+    await embed_all(vectors)
+    message = (await chat.said(ann, session, "the ship"))["message"]
+    [queued] = await chat.rows("SELECT session_id, seq, version FROM chat.message_vector_queue")
+    embedder.gate = asyncio.Event()
+    step = asyncio.create_task(vectors.step())
+    await asyncio.sleep(0.05)
+    path = f"{API}/sessions/{session['id']}"
+    await chat.client.delete(path if gone == "session" else f"{path}/messages/{message['id']}", headers=ann.headers)
+    await chat.rows("INSERT INTO chat.message_vector_queue VALUES ($1, $2, $3)", *queued.values())
+    embedder.gate.set()
+    await step
+
+    assert await chat.rows("SELECT FROM chat.message_vectors WHERE seq > 0") == []
+    assert await chat.rows("SELECT FROM chat.message_vector_queue") == []
+
+
 async def test_a_text_that_cannot_be_embedded_does_not_hold_up_the_others(
     chat: ChatApi, ann: Person, vectors: MessageVectors, embedder: TopicEmbedder
 ) -> None:
