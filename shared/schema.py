@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
 MAX_JSON_DEPTH = 16
@@ -70,7 +70,10 @@ class WriteSchema(BaseModel):
 
 
 def _as_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # at the ends of the calendar
+        raise PydanticCustomError("moment_out_of_range", "There is no such moment in UTC") from None
 
 
 def _rfc3339(value: datetime) -> str:
@@ -83,3 +86,6 @@ Timestamp = Annotated[
     PlainSerializer(_rfc3339, return_type=str, when_used="json"),
 ]
 """A moment in UTC, written as RFC 3339 with microseconds and `Z`: `2026-01-31T09:30:00.000000Z`."""
+
+GivenMoment = Annotated[AwareDatetime, AfterValidator(_as_utc)]
+"""A moment that is asked for, in any time zone."""

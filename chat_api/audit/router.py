@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AfterValidator, AwareDatetime
 
 from chat_api.audit.dependencies import TheAuditLog
 from chat_api.audit.repository import AuditFilter
@@ -16,18 +14,11 @@ from chat_api.auth.answers import answers
 from chat_api.auth.errors import AdminRequired
 from chat_api.auth.permissions import AdminActor
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from shared.schema import GivenMoment
 
 router = APIRouter(prefix="/admin", tags=["Administration"])
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:  # at the ends of the calendar
-        raise ValueError("There is no such moment in UTC") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Word = Annotated[str | None, Query(min_length=1, max_length=100, pattern=r"^[a-z_.]+$")]
 
 
@@ -39,8 +30,8 @@ async def read_audit_log(
     action: Word = None,
     subject_type: Word = None,
     subject_id: Annotated[UUID | None, Query(description="Only what was done to this.")] = None,
-    after: Annotated[Moment | None, Query(description="From this moment on.")] = None,
-    before: Annotated[Moment | None, Query(description="Up to this moment, without it.")] = None,
+    after: Annotated[GivenMoment | None, Query(description="From this moment on.")] = None,
+    before: Annotated[GivenMoment | None, Query(description="Up to this moment, without it.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[AuditEntryRead]:

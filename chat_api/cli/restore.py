@@ -40,8 +40,13 @@ _OTHERS_CONNECTED = """
 _ROLES = "SELECT count(*) FROM pg_roles WHERE rolname IN ('colloquy_owner', 'colloquy_api', 'colloquy_agent')"
 _VECTOR = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
 # Not psql's --single-transaction: that commits where its input ends, and it ends as well when we are killed.
-_BEGIN = f"BEGIN;\nSET LOCAL lock_timeout = '10s';\nDROP SCHEMA IF EXISTS {', '.join(SCHEMAS)} CASCADE;\n"
-_COMMIT = "COMMIT;\n"
+_BEGIN = (
+    f"\\o /dev/null\nBEGIN;\nSET LOCAL lock_timeout = '10s';\nDROP SCHEMA IF EXISTS {', '.join(SCHEMAS)} CASCADE;\n"
+)
+# Committed only when we have heard that all is well: what psql was given before, it goes on with when we are killed.
+_CHECKED = b"checked\n"
+_SAY_CHECKED = "\\echo checked\n"
+_COMMIT = b"COMMIT;\n"
 _CHECK = """
 DO $check$ BEGIN
 IF (SELECT (found.rows, found.checksum) FROM (QUERY) AS found) IS DISTINCT FROM (ROWS::bigint, 'SUM'::text) THEN
@@ -103,9 +108,10 @@ class Restore:
         with progress("the database", archive.manifest.dump.bytes, unit=Unit.BYTES) as bar:
             await asyncio.to_thread(self._restore_database, tools, archive, bar.update)
         await self._analyze(list(archive.manifest.tables))
-        # Only now: until the commit they belonged to rows.
+        # Only now: until the commit they belonged to rows. One that the backup did not find may be there again.
+        named = archive.manifest.objects.keys() | set(archive.manifest.missing)
         for key in old_keys:
-            if key not in archive.manifest.objects:
+            if key not in named:
                 await self._storage.delete(key)
 
     async def _put_objects(self, archive: ArchiveReader) -> None:
@@ -124,16 +130,22 @@ class Restore:
         with (
             tempfile.TemporaryFile() as said,
             subprocess.Popen(  # noqa: S603 - psql, found by us
-                psql, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, env=dict(environment)
+                psql, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=dict(environment)
             ) as runs,
         ):
             assert runs.stdin is not None
+            assert runs.stdout is not None
+            is_checked = False
             with _closing(runs.stdin) as script:
                 script.write(_BEGIN.encode())
                 script.flush()
                 self._feed(tools, archive, script.fileno(), tell)
-                script.write(_checks(archive.manifest).encode() + _COMMIT.encode())
-            if runs.wait() != 0:
+                script.write((_checks(archive.manifest) + _SAY_CHECKED).encode())
+                script.flush()
+                is_checked = runs.stdout.readline() == _CHECKED
+                if is_checked:
+                    script.write(_COMMIT)
+            if runs.wait() != 0 or not is_checked:
                 said.seek(0)
                 raise CannotRestore(f"the database refused: {_error_line(said.read())}")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -18,14 +18,15 @@ from chat_api.kit.db import Database
 from chat_api.kit.file_names import clean_name
 from chat_api.kit.scratch import scratch_folder
 from chat_api.sessions.errors import SessionNotFound
-from chat_api.transfer.export import ExportScope, SessionExport, open_export, owned_sessions
+from chat_api.transfer.export import ExportCutShort, ExportScope, SessionExport, open_export, owned_sessions
 from chat_api.transfer.formats import ExportFormat
 from chat_api.transfer.importer import Importer, ImportProgress
 from chat_api.transfer.schemas import ImportOutcome, ImportReport
 from chat_api.users.repository import UserRepository
 from chat_api.users.schemas import UserSummary
 
-_TITLE_CHARACTERS = 80
+_TITLE_BYTES = 120
+"""With an id and what says its kind it has to be a name that file systems take: 255 bytes."""
 _PART = ".part"
 
 
@@ -38,7 +39,10 @@ async def export_one(settings: ApiSettings, session_id: UUID, kind: ExportFormat
     async with _opened(settings) as database:
         target = output or Path(f"{session_id}.{kind.suffix}")
         with progress("Messages") as bar:
-            await _write(await _open(database, session_id, bar.update, bar), kind, target)
+            try:
+                await write_export(await _open(database, session_id, bar.update, bar), kind, target)
+            except ExportCutShort:
+                raise CannotTransfer("the session was deleted meanwhile") from None
     click.echo(f"wrote {target}")
 
 
@@ -47,16 +51,17 @@ async def export_all(settings: ApiSettings, username: str, kind: ExportFormat, f
     written = 0
     async with _opened(settings) as database:
         person = await _person(database, username)
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        with _writing(folder):
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         ids = [session_id async for session_id in owned_sessions(database, person.id)]
         with progress("Sessions", len(ids)) as bar:
             for session_id in ids:
                 try:
                     export = await _open(database, session_id)
-                except SessionNotFound:
+                    await write_export(export, kind, folder / _file_name(export, session_id, kind))
+                except (SessionNotFound, ExportCutShort):
                     pass
                 else:
-                    await _write(export, kind, folder / _file_name(export, session_id, kind))
                     written += 1
                 bar.update(1)
     click.echo(f"wrote {written} sessions to {folder}")
@@ -69,7 +74,10 @@ async def import_file(settings: ApiSettings, file: Path, username: str) -> None:
         database = await stack.enter_async_context(_opened(settings))
         person = await _person(database, username)
         copy = await stack.enter_async_context(scratch_folder()) / "file"
-        await asyncio.to_thread(shutil.copyfile, file, copy)
+        try:
+            await asyncio.to_thread(shutil.copyfile, file, copy)
+        except OSError as error:
+            raise CannotTransfer(f"{file} cannot be read ({error.strerror})") from None
         size = (await asyncio.to_thread(copy.stat)).st_size
         with progress("Reading", size, unit=Unit.BYTES) as bar:
             staging = await stack.enter_async_context(importer.staged(copy, _Read(bar)))
@@ -122,17 +130,38 @@ async def _open(
     return export
 
 
-async def _write(export: SessionExport, kind: ExportFormat, target: Path) -> None:
-    """Under another name until it is whole: what a run that was stopped leaves cannot be taken for an export."""
+async def write_export(export: SessionExport, kind: ExportFormat, target: Path) -> None:
+    """Under another name until it is whole: what a run that was stopped leaves cannot be taken for an export.
+
+    Raises `CannotTransfer`, and `ExportCutShort` where the session is deleted meanwhile; nothing is left then.
+    """
     part = target.with_name(target.name + _PART)
-    with part.open("wb") as file:
-        async for piece in export.pieces(kind):
-            file.write(piece)
-    part.replace(target)
+    with _writing(target):
+        file = part.open("wb")
+    with file:
+        try:
+            async for piece in export.pieces(kind):
+                with _writing(target):
+                    file.write(piece)
+        except ExportCutShort:
+            part.unlink()
+            raise
+    with _writing(target):
+        part.replace(target)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """What the system says against a file is not about the database."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotTransfer(f"{target} cannot be written ({error.strerror})") from None
 
 
 def _file_name(export: SessionExport, session_id: UUID, kind: ExportFormat) -> str:
-    title = clean_name(export.title.replace("/", " "))[:_TITLE_CHARACTERS].strip(". ")
+    name = clean_name(export.title.replace("/", " ")).encode()[:_TITLE_BYTES]
+    title = name.decode(errors="ignore").strip(". ")
     return f"{title} {session_id}.{kind.suffix}".strip()
 
 

@@ -5,6 +5,7 @@ Each batch is read when the last one was taken, so the archive is of the minutes
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -185,24 +186,27 @@ class AccountExports:
         self._storage = storage
         self._clock = clock
         self._at_once = at_once
-        self._under_way: set[UUID] = set()
+        self._under_way: dict[object, UUID] = {}
 
     async def open(self, user_id: UUID) -> AsyncGenerator[bytes]:
         """The archive's bytes. Raises `NotAuthenticated` for a closed account, and `ExportsBusy`."""
-        if user_id in self._under_way or len(self._under_way) >= self._at_once:
-            raise ExportsBusy
         export = await open_account_export(self._database, self._storage, self._clock, user_id)
-        return self._counted(user_id, export)
+        if user_id in self._under_way.values() or len(self._under_way) >= self._at_once:
+            raise ExportsBusy
+        place = object()
+        self._under_way[place] = user_id
+        pieces = self._counted(place, export)
+        # A stream of which nobody reads the first piece never begins, and so never ends either.
+        weakref.finalize(pieces, self._under_way.pop, place, None)
+        return pieces
 
-    async def _counted(self, user_id: UUID, export: AccountExport) -> AsyncGenerator[bytes]:
-        # Counted once it begins: a stream that nobody reads never ends.
-        self._under_way.add(user_id)
+    async def _counted(self, place: object, export: AccountExport) -> AsyncGenerator[bytes]:
         try:
             async with aclosing(export.pieces()) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
-            self._under_way.discard(user_id)
+            self._under_way.pop(place, None)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -6,6 +6,8 @@ from chat_api.messages.documents import timestamp
 from chat_api.tools.documents import TOOL_COLUMNS
 
 ROWS = 500
+BYTES = 1024 * 1024
+"""Where a batch ends, should its rows be large: memory holds one, and a message may have half a million characters."""
 
 PROFILE = f"""
     SELECT json_build_object(
@@ -122,20 +124,38 @@ SNAPSHOTS = f"""
     WHERE s.owner_id = $1 AND p.id > $2 ORDER BY p.id LIMIT {ROWS}
 """
 
-SNAPSHOT_MESSAGES = f"""
-    SELECT x.seq AS key, (SELECT row_to_json(d) FROM (
-        SELECT x.seq, x.message_id AS id, x.parent_seq, x.role, x.sender_id = $3 AS is_mine, x.content, x.status,
-            x.provider, x.model, x.citations, x.attachments, x.tools_used, x.metadata,
-            {timestamp("x.created_at")} AS created_at
-    ) d) AS document
-    FROM chat.snapshot_messages x
-    WHERE x.snapshot_id = $1 AND x.seq > $2 AND x.deleted_at IS NULL ORDER BY x.seq LIMIT {ROWS}
-"""
 
-TOOL_EXECUTIONS = f"""
-    SELECT t.id AS key, (SELECT row_to_json(d) FROM (SELECT {TOOL_COLUMNS}) d) AS document
-    FROM chat.tool_executions t WHERE t.session_id = $1 AND t.id > $2 ORDER BY t.id LIMIT {ROWS}
-"""
+def _in_bytes(columns: str, source: str, condition: str, key: str, size: str) -> str:
+    """Batches that end where they have `BYTES` of `size`, also within `ROWS` rows."""
+    return f"""
+        WITH next AS (
+            SELECT * FROM {source} WHERE {condition} AND {key} > $2 ORDER BY {key} LIMIT {ROWS}
+        ), t AS (
+            SELECT next.*, sum({size})
+                OVER (ORDER BY {key} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+            FROM next
+        )
+        SELECT t.{key} AS key, (SELECT row_to_json(d) FROM (SELECT {columns}) d) AS document
+        FROM t WHERE coalesce(t.before, 0) < {BYTES} ORDER BY t.{key}
+    """
+
+
+SNAPSHOT_MESSAGES = _in_bytes(
+    f"""t.seq, t.message_id AS id, t.parent_seq, t.role, t.sender_id = $3 AS is_mine, t.content, t.status, t.provider,
+    t.model, t.citations, t.attachments, t.tools_used, t.metadata, {timestamp("t.created_at")} AS created_at""",
+    "chat.snapshot_messages",
+    "snapshot_id = $1 AND deleted_at IS NULL",
+    "seq",
+    "octet_length(content) + pg_column_size(citations) + pg_column_size(metadata)",
+)
+
+TOOL_EXECUTIONS = _in_bytes(
+    TOOL_COLUMNS,
+    "chat.tool_executions",
+    "session_id = $1",
+    "id",
+    "coalesce(octet_length(result), 0) + pg_column_size(arguments) + pg_column_size(parameters)",
+)
 
 VISITED = f"""
     SELECT s.id AS key,

@@ -14,12 +14,24 @@ from shared.contracts.tools import MAX_TOOLS, ApprovalMode, ToolPattern
 from shared.schema import ReadSchema, Timestamp, WriteSchema
 
 _METADATA_BYTES = 16 * 1024
+_INT64 = 2**63
 
 
 def _bounded(value: dict[str, Any]) -> dict[str, Any]:
     if len(orjson.dumps(value)) > _METADATA_BYTES:
         raise ValueError("Metadata may have 16 KiB of JSON at most")
+    if not _comes_back(value):
+        raise ValueError("Numbers in metadata must fit 64 bits")
     return value
+
+
+def _comes_back(value: object) -> bool:
+    """Whether what is read again could be sent again: 1e20 is stored and shown as an integer, which it may not be."""
+    if isinstance(value, dict):
+        return all(_comes_back(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_comes_back(item) for item in value)
+    return not isinstance(value, int | float) or abs(value) < _INT64
 
 
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded), Field(description="Yours to use; 16 KiB at most.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.problems import Problem
+from shared.problems import Problem, ServiceUnavailable
 
 
 class SnapshotNotFound(Problem):
@@ -24,3 +24,10 @@ class SessionTooLong(Problem):
     code = "session-too-long"
     title = "The session is too long for a snapshot"
     detail = "It has more messages than a snapshot may have. Export it instead."
+
+
+class CopiesBusy(ServiceUnavailable):
+    code = "copies-busy"
+    title = "Other copies come first"
+    detail = "Others take or restore snapshots now. Nothing was changed; try again."
+    retry_after = 10

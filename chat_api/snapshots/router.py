@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
@@ -13,10 +14,11 @@ from chat_api.auth.permissions import ChatReader, ChatWriter
 from chat_api.kit.db import Db
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.turns import Turns
 from chat_api.sessions.dependencies import OwnedSession, TheHints, VisibleSession
 from chat_api.sessions.errors import NotSessionOwner, SessionNotFound
 from chat_api.sessions.schemas import SessionRead
-from chat_api.snapshots.errors import SessionTooLong, SnapshotNotFound, TooManySnapshots
+from chat_api.snapshots.errors import CopiesBusy, SessionTooLong, SnapshotNotFound, TooManySnapshots
 from chat_api.snapshots.schemas import SnapshotCreate, SnapshotRead
 from chat_api.snapshots.service import SnapshotService
 from shared.schema import WriteSchema
@@ -35,15 +37,28 @@ async def get_snapshot_service(db: Db, clock: TheClock, hints: TheHints, setting
 Snapshots = Annotated[SnapshotService, Depends(get_snapshot_service)]
 
 
+async def take_turn(request: Request, _: ChatWriter) -> AsyncIterator[None]:
+    turns: Turns = request.app.state.copies
+    async with turns.turn():
+        yield
+
+
+CopyTurn = Annotated[None, Depends(take_turn, scope="function")]
+"""One's turn to copy a session. Ask for it first: nothing may be held while one waits."""
+
+
 @router.post(
     "/sessions/{session_id}/snapshots",
     status_code=201,
     response_model=SnapshotRead,
     summary="Take a snapshot",
-    responses=answers(SessionNotFound, NotSessionOwner, TooManySnapshots, SessionTooLong, IdempotencyKeyReused),
+    responses=answers(
+        SessionNotFound, NotSessionOwner, TooManySnapshots, SessionTooLong, CopiesBusy, IdempotencyKeyReused
+    ),
 )
 async def create_snapshot(
     request: Request,
+    _: CopyTurn,
     session: OwnedSession,
     body: SnapshotCreate,
     actor: ChatWriter,
@@ -89,10 +104,11 @@ class _Nothing(WriteSchema):
     status_code=201,
     response_model=SessionRead,
     summary="Restore a snapshot",
-    responses=answers(SnapshotNotFound, NotSessionOwner, IdempotencyKeyReused),
+    responses=answers(SnapshotNotFound, NotSessionOwner, CopiesBusy, IdempotencyKeyReused),
 )
 async def restore_snapshot(
     request: Request,
+    _: CopyTurn,
     snapshot_id: SnapshotId,
     actor: ChatWriter,
     snapshots: Snapshots,

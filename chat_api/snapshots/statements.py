@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from chat_api.transfer.export_statements import IMPORTED_AUTHOR
 from chat_api.transfer.import_statements import COPIED_COLUMNS, insert_messages
 
 _COPIED = tuple(column for column in COPIED_COLUMNS if column not in ("status", "attachments"))
-_OWN = ", ".join(_COPIED)
+_KEPT = tuple(column for column in _COPIED if column != "metadata")
 
 COPY_MESSAGES = f"""
     WITH numbered AS (
         SELECT m.*, row_number() OVER (ORDER BY m.seq) AS place FROM chat.messages m WHERE m.session_id = :session_id
     ), copied AS (
         INSERT INTO chat.snapshot_messages (
-            snapshot_id, seq, message_id, parent_seq, role, sender_id, deleted_at, attachments, status, {_OWN}
+            snapshot_id, seq, message_id, parent_seq, role, sender_id, deleted_at, attachments, status, metadata,
+            {", ".join(_KEPT)}
         )
         SELECT CAST(:snapshot_id AS uuid), n.place, n.id, asked.place, n.role, n.sender_id, n.deleted_at, n.attachments,
             CASE WHEN n.status IN ('streaming', 'awaiting_approval') THEN 'cancelled' ELSE n.status END,
-            {", ".join(f"n.{column}" for column in _COPIED)}
+            -- The copy of what was sent must not look as if it was brought in under another's name.
+            CASE WHEN n.request_hash IS NULL THEN n.metadata ELSE n.metadata - '{IMPORTED_AUTHOR}' END,
+            {", ".join(f"n.{column}" for column in _KEPT)}
         FROM numbered n LEFT JOIN numbered asked ON asked.id = n.parent_id AND asked.place < n.place
         RETURNING 1
     )

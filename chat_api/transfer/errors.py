@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 from shared.problems import FieldError, PayloadTooLarge, ServiceUnavailable, ValidationFailed
 
+_EXPECTED = "Send a session that was exported as JSON, or ChatGPT's `conversations.json`."
+_NOTHING = "Nothing was imported."
+
 
 class InvalidImport(ValidationFailed):
     """`place` leads to what is wrong: names of the format and positions, nothing that is only in the file."""
 
     code = "invalid-import"
     title = "The file cannot be imported"
-    detail = "Send a session that was exported as JSON, or ChatGPT's `conversations.json`. Nothing was imported."
+    detail = f"{_EXPECTED} {_NOTHING}"
 
     def __init__(self, reason: str | None = None, *, place: Sequence[str | int] = (), kind: str = "import") -> None:
-        reason = reason or self.detail
+        reason = reason or _EXPECTED
         super().__init__(
-            f"{reason.rstrip('.')}. Nothing was imported.",
+            f"{reason.rstrip('.')}. {_NOTHING}",
             errors=[FieldError(loc=["file", *place], msg=reason, type=kind)],
         )
 

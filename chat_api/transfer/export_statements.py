@@ -16,7 +16,10 @@ BYTES = 1024 * 1024
 IMPORTED_AUTHOR = "imported_author"
 """In the metadata of an imported message: the name of who wrote it, where that was not the importer."""
 
-_AUTHOR = f"CASE WHEN m.role = 'user' THEN coalesce(m.metadata ->> '{IMPORTED_AUTHOR}', u.username) END"
+# What is sent has the hash of its request, what was brought in has none: nobody speaks in another's name by metadata.
+_AUTHOR = f"""CASE WHEN m.role = 'user' THEN
+    coalesce(CASE WHEN m.request_hash IS NULL THEN m.metadata ->> '{IMPORTED_AUTHOR}' END, u.username)
+END"""
 
 _MAY_READ = """($3::uuid IS NULL OR EXISTS (
     SELECT 1 FROM chat.participants p WHERE p.session_id = $1 AND p.user_id = $3

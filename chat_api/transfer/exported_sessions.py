@@ -73,7 +73,7 @@ class ExportedSessionReader:
         session = self._session
         row = session.model_dump(mode="json", exclude={"id", "participants", "settings"})
         row["settings"] = session.settings.model_dump(mode="json", exclude_none=True)
-        row["title"] = session.title or UNTITLED
+        row["title"] = session.title if session.title and session.title.strip() else UNTITLED
         self._left_out.unknown_parents = sum(self._unknown_parents.values())
         self._staging.end(ImportSource.COLLOQUY, session.id, row, self._left_out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, assert_never
@@ -63,6 +64,7 @@ CSV_COLUMNS = (
     "edited_at",
 )
 _FORMULA_SIGNS = frozenset("=+-@\t\r\n＝＋－＠")
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
 
 
 def csv_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -105,7 +107,7 @@ def markdown_head(title: str, created_at: str) -> bytes:
 
 
 def markdown_messages(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Messages with a heading each. What they say is Markdown already, and stays as it is."""
+    """Messages with a heading each. What they say is Markdown already, and stays as it is but for an open end."""
     return "".join(_markdown(row) for row in rows).encode()
 
 
@@ -115,7 +117,7 @@ def _markdown(row: Mapping[str, Any]) -> str:
     if row["edited_at"] is not None:
         notes.append("edited")
     remark = f" ({', '.join(notes)})" if notes else ""
-    parts = [f"\n## {_one_line(who)}, {_minute(row['created_at'])}{remark}\n", f"{row['content']}\n"]
+    parts = [f"\n## {_one_line(who)}, {_minute(row['created_at'])}{remark}\n", f"{_fenced(row['content'])}\n"]
     files = [f"- {_one_line(file['name'])} ({file['content_type']})" for file in row["attachments"]]
     if files:
         parts.append("Attached:\n\n" + "\n".join(files) + "\n")
@@ -123,6 +125,18 @@ def _markdown(row: Mapping[str, Any]) -> str:
     if sources:
         parts.append("Sources:\n\n" + "\n".join(sources) + "\n")
     return "\n".join(parts)
+
+
+def _fenced(content: str) -> str:
+    """What is said, and the end of a block of code that it leaves open: else all that follows would be in it."""
+    fence = ""
+    for found in _FENCE.finditer(content):
+        signs, rest = found.groups()
+        if not fence:
+            fence = "" if signs[0] == "`" and "`" in rest else signs
+        elif signs.startswith(fence) and not rest.strip():
+            fence = ""
+    return f"{content}\n{fence}" if fence else content
 
 
 def _source(citation: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api.bots.service import BotService
 from chat_api.kit.clock import Clock
 from chat_api.kit.models import new_id
+from chat_api.kit.turns import PATIENCE_SECONDS, Turns
 from chat_api.transfer.errors import ImportsBusy
 from chat_api.transfer.export_statements import IMPORTED_AUTHOR
 from chat_api.transfer.import_file import read_import
@@ -23,9 +24,6 @@ from chat_api.transfer.staging import Row, StagedConversation, Staging
 from shared.logging import get_logger
 
 log = get_logger("transfer")
-
-_AT_ONCE = 2
-_PATIENCE_SECONDS = 30.0
 
 
 class Person(Protocol):
@@ -51,24 +49,14 @@ class ImportProgress:
 class Importer:
     """One per process. A few files at once: each takes a core while it is read, and a connection while it is stored."""
 
-    def __init__(self, clock: Clock, *, max_messages: int, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, clock: Clock, *, max_messages: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._clock = clock
         self._max_messages = max_messages
-        self._patience_seconds = patience_seconds
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = Turns(ImportsBusy, patience_seconds=patience_seconds)
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    def turn(self) -> AbstractAsyncContextManager[None]:
         """One's turn to import, for as long as the block lasts. Raises `ImportsBusy` where it does not come in time."""
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise ImportsBusy from None
-        try:
-            yield
-        finally:
-            self._turns.release()
+        return self._turns.turn()
 
     @asynccontextmanager
     async def staged(self, path: Path, progress: ImportProgress | None = None) -> AsyncIterator[Staging]:
@@ -191,8 +179,11 @@ class _Storing:
             if row["role"] == "user":
                 row["sender_id"] = str(self._person.id)
                 author = row.get("author")
+                # Without what the file has under that name itself.
+                metadata = {name: value for name, value in row.get("metadata", {}).items() if name != IMPORTED_AUTHOR}
                 if author is not None and author != self._person.username:
-                    row["metadata"] = {**row["metadata"], IMPORTED_AUTHOR: author}
+                    metadata[IMPORTED_AUTHOR] = author
+                row["metadata"] = metadata
             if row.get("attachments"):
                 kept = [
                     {name: value for name, value in files[wanted["id"]].items() if name != "sha256"}

@@ -113,7 +113,7 @@ async def read(chat: ChatApi, person: Person, path: str, **query: Any) -> bytes:
 
 async def test_an_exchange(chat: ChatApi, ann: Person) -> None:
     session = await chat.session(ann)
-    metadata = {"a": [1, 2.5, None, True, "ü \u2028 🙂"], "b": {"c": {}}, "e": 1e21, "created_at": "soon"}
+    metadata = {"a": [1, 2.5, None, True, "ü \u2028 🙂"], "b": {"c": {}}, "e": 1e15, "created_at": "soon"}
 
     answer = await chat.send(ann, session, 'Ünï "quoted" \\ \n\t🙂', client_id="c-1", metadata=metadata)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from shared.schema import MAX_JSON_DEPTH, ReadSchema, Timestamp, WriteSchema, check_storable
+from shared.schema import MAX_JSON_DEPTH, GivenMoment, ReadSchema, Timestamp, WriteSchema, check_storable
 
 
 class Note(WriteSchema):
@@ -121,3 +121,10 @@ def test_moments_survive_the_way_there_and_back(moment: datetime) -> None:
     written = TIMESTAMP.dump_json(moment)
     assert TIMESTAMP.validate_json(written) == moment
     assert len(written) == len('"2026-01-31T09:30:00.000000Z"')
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("kind", [Timestamp, GivenMoment])
+def test_a_moment_that_there_is_not_in_utc_is_refused(kind: type[datetime], moment: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(kind).validate_python(moment)

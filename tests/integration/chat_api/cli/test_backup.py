@@ -15,6 +15,7 @@ import pytest
 
 from chat_api.cli.archive import ArchiveReader, Manifest, NotABackup, new_archive
 from chat_api.cli.backup import Backup
+from chat_api.cli.postgres_tools import PostgresTools, find_tools
 from chat_api.cli.restore import CannotRestore, Restore
 from chat_api.cli.table_state import SETTINGS, table_state, tables_of
 from chat_api.kit.storage import ObjectStorage, local_storage
@@ -295,3 +296,30 @@ def test_the_command_brings_everything_back(
     assert back.returncode == 0, back.stderr
     assert "every table has the backup's checksum" in back.stdout
     assert (tmp_path / "elsewhere" / FILE_KEY).read_bytes() == b"bytes"
+
+
+async def test_bytes_that_were_missing_and_are_there_again_stay(
+    source: Database, archive: Path, files: ObjectStorage, tmp_path: Path
+) -> None:
+    """The row that names them comes back."""
+    await files.put(GONE_KEY, tmp_path / "content")
+    await bring_back(archive, source, files, clean=True)
+    assert GONE_KEY in {stored.key async for batch in files.objects() for stored in batch}
+
+
+async def test_nothing_is_committed_before_the_checks_are_known_to_hold(
+    source: Database, archive: Path, files: ObjectStorage, tmp_path: Path
+) -> None:
+    """What psql was given it goes on with, also when we are killed: so it is not given the end before its answer."""
+    given, folder = tmp_path / "given", tmp_path / "bin"
+    folder.mkdir()
+    psql = folder / "psql"
+    psql.write_text(f"#!/bin/sh\nsed '/^.echo checked/q' > {given}\n")
+    psql.chmod(0o700)
+    (folder / "pg_restore").symlink_to(find_tools(0).folder / "pg_restore")
+    with ArchiveReader(archive) as read, pytest.raises(CannotRestore):
+        await Restore(Database.dsn(source.owner_url), files, PostgresTools(folder, 99)).read(read, clean=True)
+    script = given.read_text()
+    assert "BEGIN;" in script
+    assert "other rows than the backup" in script
+    assert "COMMIT;" not in script

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner, Result
 
-from chat_api.cli.transfer import CannotTransfer, export_all, export_one, import_file
+from chat_api.cli.transfer import CannotTransfer, export_all, export_one, import_file, write_export
 from chat_api.transfer.errors import InvalidImport
+from chat_api.transfer.export import ExportCutShort, ExportScope, open_export
 from chat_api.transfer.formats import ExportFormat
 from tests.factories.chat import ChatApi, Person
 from tests.factories.transfers import a_tree, content_of, exported_json
@@ -86,3 +87,31 @@ def run(*arguments: str, **environment: str) -> Result:
 )
 def test_what_makes_no_sense_is_a_mistake_of_usage(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+async def test_names_of_files_fit_whatever_the_title_is(chat: ChatApi, ann: Person, tmp_path: Path) -> None:
+    for title in ("🌊" * 200, "ü" * 200):
+        await chat.session(ann, title=title)
+    await export_all(chat.settings, "ann", ExportFormat.MARKDOWN, tmp_path)
+    assert {name[0] for name in names_in(tmp_path)} == {"🌊", "ü"}
+
+
+async def test_a_session_that_is_deleted_meanwhile_leaves_no_half(chat: ChatApi, ann: Person, tmp_path: Path) -> None:
+    session = await chat.session(ann)
+    await chat.said(ann, session, "Hello")
+    export = await open_export(chat.app.state.database, chat.clock, ExportScope(UUID(session["id"]), None))
+    await chat.rows("DELETE FROM chat.sessions WHERE id = $1", UUID(session["id"]))
+    with pytest.raises(ExportCutShort):
+        await write_export(export, ExportFormat.CSV, tmp_path / "tides.csv")
+    assert names_in(tmp_path) == []
+
+
+async def test_a_file_that_cannot_be_written_is_not_the_databases_fault(
+    chat: ChatApi, ann: Person, tmp_path: Path
+) -> None:
+    session = await chat.session(ann)
+    with pytest.raises(CannotTransfer, match="cannot be written"):
+        await export_one(chat.settings, UUID(session["id"]), ExportFormat.JSON, tmp_path / "none" / "tides.json")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(CannotTransfer, match="cannot be written"):
+        await export_all(chat.settings, "ann", ExportFormat.JSON, tmp_path / "taken")

@@ -8,6 +8,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from chat_api.kit.turns import Turns
+from chat_api.snapshots.errors import CopiesBusy
 from tests.factories.attachments import attached
 from tests.factories.chat import API, ChatApi, Json, Person, chat_api, problem
 from tests.factories.transfers import content_of, exported_json
@@ -213,3 +215,26 @@ async def test_idempotency_keys(chat: ChatApi, ann: Person, what: str) -> None:
     assert first.status_code == 201
     assert again.json() == first.json()
     assert again.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_copies_wait_for_their_turn_and_not_for_ever(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    snapshot = await take(chat, ann, session)
+    kept, chat.app.state.copies = chat.app.state.copies, Turns(CopiesBusy, at_once=1, patience_seconds=0.05)
+    path = f"{API}/sessions/{session['id']}/snapshots"
+    async with chat.app.state.copies.turn():
+        assert problem(await restore(chat, ann, snapshot)) == (503, "copies-busy")
+        assert problem(await chat.client.post(path, json={}, headers=ann.headers)) == (503, "copies-busy")
+        assert (await chat.client.get(path, headers=ann.headers)).status_code == 200
+        assert chat.app.state.database.connections_in_use() == 0
+    await restored(chat, ann, snapshot)
+    chat.app.state.copies = kept
+
+
+async def test_many_restores_at_once_are_all_whole(chat: ChatApi, ann: Person) -> None:
+    session = await chat.session(ann)
+    await chat.said(ann, session, "Hello")
+    snapshot = await take(chat, ann, session)
+    sessions = await asyncio.gather(*(restored(chat, ann, snapshot) for _ in range(8)))
+    assert len({one["id"] for one in sessions}) == 8
+    assert {one["message_count"] for one in sessions} == {2}

@@ -15,7 +15,7 @@ from chat_api.transfer.formats import CSV_COLUMNS, ExportFormat
 from tests.factories.attachments import attached
 from tests.factories.chat import API, ChatApi, Json, Person, problem
 from tests.factories.tool_calls import tool_call
-from tests.factories.transfers import export, exported_json
+from tests.factories.transfers import export, exported, exported_json, imported
 
 MANY = """
     INSERT INTO chat.messages (session_id, seq, id, role, sender_id, content)
@@ -190,3 +190,34 @@ async def test_others_find_nothing(chat: ChatApi, ann: Person, bob: Person, path
     for session_id in (session["id"], str(new_id())):
         answer = await chat.client.get(f"{API}/sessions/{session_id}/{path}", headers=bob.headers)
         assert problem(answer) == (404, "session-not-found")
+
+
+async def test_nobody_speaks_in_anothers_name_by_metadata(chat: ChatApi, ann: Person, bob: Person) -> None:
+    """`imported_author` is of imports: in what is sent, and in copies of it, it says nothing."""
+    session = await chat.session(ann, reply_policy="never")
+    await chat.join(session, bob)
+    await chat.said(bob, session, "I owe bob 1000", metadata={"imported_author": "ann", "of": "bob"})
+
+    async def told(session_id: str) -> list[tuple[str | None, object]]:
+        messages = (await exported_json(chat, ann, session_id))["messages"]
+        return [(one["author"], one["metadata"]) for one in messages if one["role"] == "user"]
+
+    assert await told(session["id"]) == [("bob", {"of": "bob"})]
+    taken = await chat.client.post(f"{API}/sessions/{session['id']}/snapshots", json={}, headers=ann.headers)
+    copy = await chat.client.post(f"{API}/snapshots/{taken.json()['id']}/restore", headers=ann.headers)
+    assert await told(copy.json()["id"]) == [("bob", {"of": "bob"})]
+    file = exported({"author": "bob", "metadata": {"imported_author": "ann"}}, {"metadata": {"imported_author": "ann"}})
+    report = await imported(chat, bob, file)
+    document = await exported_json(chat, bob, report["conversations"][0]["session_id"])
+    assert [one["author"] for one in document["messages"]] == ["bob", "bob"]
+
+
+async def test_a_number_that_could_not_be_brought_in_again_is_not_taken(chat: ChatApi, ann: Person) -> None:
+    """PostgreSQL shows 1e20 as an integer of 21 digits."""
+    for number in (1e20, -1e300, -(2**63)):
+        answer = await chat.client.post(
+            f"{API}/sessions", json={"metadata": {"a": [{"b": number}]}}, headers=ann.headers
+        )
+        assert problem(answer) == (422, "validation-failed")
+    session = await chat.session(ann, metadata={"a": [1e18, 1 - 2**63, 1e-300, 0.1, True]})
+    assert (await imported(chat, ann, await exported_json(chat, ann, session["id"])))["imported"] == 0

@@ -86,3 +86,19 @@ def test_markdown_has_a_heading_for_each_message() -> None:
     assert "\n## assistant, 2026-01-31 09:30 UTC (failed, edited)\n\nAt *seven*.\n" in text
     assert "- map of it.png (image/png)\n" in text
     assert "- [1] tides.pdf, page 3\n" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "ending"),
+    [
+        ("```python\nprint(1)", "\n```"),
+        ("~~~~\n```\ncode\n~~~", "\n~~~~"),
+        ("```\nclosed\n````", ""),
+        ("```\none\n```\n  ```\ntwo", "\n```"),
+        ("```inline``` code", ""),
+        ("    ```\nindented", ""),
+    ],
+)
+def test_a_block_of_code_that_is_left_open_ends_with_its_message(content: str, ending: str) -> None:
+    [text] = [markdown_messages([{**ROW, "content": content}]).decode()]
+    assert text.endswith(f" UTC\n\n{content}{ending}\n")

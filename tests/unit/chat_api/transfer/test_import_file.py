@@ -313,3 +313,19 @@ def test_what_is_no_conversation_is_refused(take: Take, content: bytes) -> None:
 
 def test_a_byte_order_mark_is_passed_over(take: Take) -> None:
     assert take(b"\xef\xbb\xbf" + json.dumps(exported({"content": "Hello"})).encode())
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "0000-01-01T00:00:00Z"])
+def test_a_moment_at_the_ends_of_the_calendar_refuses_the_file(take: Take, moment: str) -> None:
+    error = refusal(take, exported({"created_at": moment}))
+    assert error.errors
+    assert error.errors[0].loc == ["file", "messages", 0, "created_at"]
+
+
+def test_a_title_that_cannot_be_seen_is_none(take: Take) -> None:
+    [(conversation, _, _, _)] = take(exported({}, title="  "))
+    assert conversation.title == "Imported conversation"
+
+
+def test_what_is_said_against_a_file_is_said_once(take: Take) -> None:
+    assert str(refusal(take, b"null").detail).count("Nothing was imported.") == 1
