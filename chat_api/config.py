@@ -28,18 +28,26 @@ DEFAULT_PLAN = "free"
 """The plan of a new account, and of one whose plan is no longer there."""
 
 
+_MOST = 10**15
+"""What PostgreSQL can count and add to. More than that is null: no limit."""
+
+
 class Plan(BaseModel):
     """What one person may use. Null is as much as they like. Days are UTC's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    messages_per_day: int | None = Field(default=None, ge=0)
-    tokens_per_day: int | None = Field(default=None, ge=0)
-    documents: int | None = Field(default=None, ge=0, description="Of all their bots together.")
-    storage_bytes: int | None = Field(default=None, ge=0, description="Of documents and attachments together.")
+    messages_per_day: int | None = Field(default=None, ge=0, le=_MOST)
+    tokens_per_day: int | None = Field(default=None, ge=0, le=_MOST)
+    documents: int | None = Field(default=None, ge=0, le=_MOST, description="Of all their bots together.")
+    storage_bytes: int | None = Field(
+        default=None, ge=0, le=_MOST, description="Of documents and attachments together."
+    )
     requests_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="By whatever credential.")
     key_requests_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="By one API key.")
-    retention_days: int | None = Field(default=None, ge=1, description="Sessions idle for longer are removed.")
+    retention_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="Sessions idle for longer are removed."
+    )
 
 
 _PLANS = {
@@ -160,7 +168,10 @@ class ApiSettings(CommonSettings):
     )
 
     archive_idle_days: int | None = Field(
-        default=None, ge=1, description="Sessions without a message for so long are archived, every night. Unset: none."
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Sessions without a message for so long are archived, every night. Unset: none.",
     )
 
     webhook_seconds: float = Field(default=10, gt=0, description="Longest that an endpoint may take to answer.")

@@ -47,6 +47,7 @@ from chat_api.kit.db import Database, install_store_handlers
 from chat_api.kit.redis import RedisClients
 from chat_api.kit.scratch import remove_abandoned
 from chat_api.kit.storage import open_storage
+from chat_api.kit.turns import Turns
 from chat_api.mcp_server.router import router as mcp_router
 from chat_api.messages.router import busy as busy_messages_router
 from chat_api.messages.router import router as messages_router
@@ -67,6 +68,7 @@ from chat_api.search.router import router as search_router
 from chat_api.sessions.access import AccessWatch, DatabaseMembers
 from chat_api.sessions.hints import SessionHints
 from chat_api.sessions.router import router as sessions_router
+from chat_api.snapshots.errors import CopiesBusy
 from chat_api.snapshots.router import router as snapshots_router
 from chat_api.telemetry import ProcessMetrics
 from chat_api.tools.router import router as tools_router
@@ -181,6 +183,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.clock = clock or SystemClock()
+    app.state.copies = Turns(CopiesBusy)
     app.state.passwords = passwords or Argon2PasswordHasher()
     app.state.metrics = registry
     app.state.process_metrics = ProcessMetrics(registry)

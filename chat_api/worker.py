@@ -52,6 +52,7 @@ from chat_api.search.background import SearchUpkeep
 from chat_api.sessions.hints import SessionHints
 from chat_api.telemetry import ProcessMetrics
 from chat_api.webhooks.deliver import DeliverWebhook, forget_deliveries
+from chat_api.webhooks.fair_share import WebhookJobs
 from chat_api.webhooks.models import DELIVER_TOPIC
 from chat_api.webhooks.secrets import WebhookSecrets
 from chat_api.webhooks.sender import GuardedSender, WebhookSender
@@ -247,19 +248,19 @@ async def _work(settings: ApiSettings) -> None:
     hints.start()
     engine = RunEngine(settings, database, redis, agent, hints, storage, PlansOfPeople(database, settings))
     engine.start()
-    jobs = Jobs(database)
     runners = job_runners(settings, database, storage, extractor, collections)
     sender = GuardedSender(seconds=settings.webhook_seconds, internal_hosts=settings.webhook_internal_hosts)
     runners[WEBHOOK_QUEUE] = webhook_runner(settings, database, sender, SystemClock())
     runs = RunService(engine.repository, engine.executor, engine.streams, engine.sends, engine.quotas)
     runners[ACCOUNT_QUEUE] = account_runner(settings, database, storage, collections, runs, hints, SystemClock())
+    jobs = dict.fromkeys(runners, Jobs(database)) | {WEBHOOK_QUEUE: WebhookJobs(database)}
     context = {"database": database, "settings": settings, "clock": SystemClock(), "storage": storage, "hints": hints}
     search = SearchUpkeep(settings, database)
     search.start()
     loops = [asyncio.create_task(keep_working(partial(maintenance_worker, settings, context)))]
     for queue_name, runner in runners.items():
         loops.append(asyncio.create_task(keep_working(partial(job_worker, settings, queue_name, runner))))
-        loops.append(asyncio.create_task(Relay(jobs, settings, queue_name, runner.topics).run()))
+        loops.append(asyncio.create_task(Relay(jobs[queue_name], settings, queue_name, runner.topics).run()))
     metrics.watch(settings, database, redis, engine.executor)
     metrics.watch_jobs(runners)
     log.info("worker.started")

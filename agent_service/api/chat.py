@@ -183,7 +183,10 @@ async def _frames(events: AsyncGenerator[ChatEvent]) -> AsyncGenerator[bytes]:
     async with aclosing(events):
         async for event in events:
             if isinstance(event, DeltaEvent):  # the hot path: one per batch of tokens
-                frame = b"event: delta\ndata: " + orjson.dumps({"type": "delta", "text": event.text}) + b"\n\n"
+                said = {"type": "delta", "text": event.text}
+                if event.provider is not None and event.model is not None:
+                    said |= {"provider": event.provider.value, "model": event.model}
+                frame = b"event: delta\ndata: " + orjson.dumps(said) + b"\n\n"
             else:
                 body = event.model_dump_json(exclude_none=isinstance(event, ErrorEvent))
                 frame = f"event: {event.type}\ndata: {body}\n\n".encode()

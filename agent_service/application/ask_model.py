@@ -187,4 +187,6 @@ def _delta(reply: Reply, text: str, now: float) -> DeltaEvent:
     if reply.first_token_at is not None:
         return DeltaEvent(text=text)
     reply.first_token_at = now
-    return DeltaEvent(text=reply.lead + text)
+    if reply.lead:
+        return DeltaEvent(text=reply.lead + text)
+    return DeltaEvent(text=text, provider=reply.call.provider, model=reply.call.model)

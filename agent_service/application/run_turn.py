@@ -121,12 +121,12 @@ class TurnRunner:
             log.warning("turn.failed", **turn.fields, code=problem.code)
             if (usage := turn.usage) is not None:
                 yield UsageEvent(usage=usage)
-            yield _error(problem)
+            yield _error(problem, turn.call)
         except Exception:
             # The boundary: whatever broke, the caller gets a last event, and the log the trace.
             self._metrics.failed(turn.call.provider)
             log.exception("turn.crashed", **turn.fields)
-            yield _error(Problem())
+            yield _error(Problem(), turn.call)
         finally:
             self._running.discard(turn)
 
@@ -291,5 +291,10 @@ def _context(request: ChatRequest, owner_id: UUID | None) -> ToolContext:
     )
 
 
-def _error(problem: Problem) -> ErrorEvent:
-    return ErrorEvent(problem=problem.document(request_id_var.get()), retry_after=problem.retry_after)
+def _error(problem: Problem, call: ModelCall) -> ErrorEvent:
+    return ErrorEvent(
+        problem=problem.document(request_id_var.get()),
+        retry_after=problem.retry_after,
+        provider=call.provider,
+        model=call.model,
+    )

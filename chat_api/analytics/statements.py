@@ -106,11 +106,13 @@ FOLD = f"""
 """
 """(`most`) → how many deltas were folded."""
 
-TAKE_OUT_EMPTY = (
-    "DELETE FROM chat.analytics_days WHERE number = 0",
-    "DELETE FROM chat.analytics_user_days WHERE number = 0",
+_EMPTY = " AND ".join([*(f"{name} = 0" for name in SUMS), *(f"{name} = '{{}}'" for name in HISTOGRAMS)])
+TAKE_OUT_EMPTY = tuple(
+    f"DELETE FROM chat.{table} WHERE {_EMPTY}" for table in ("analytics_days", "analytics_user_days")
 )
-"""What counts no row any more has sums of nothing. To be run by whoever holds the lock."""
+"""What counts no row any more has sums of nothing, once all its deltas are folded: half of them may come first. To be
+run by whoever holds the lock.
+"""
 
 FORGET = (
     "UPDATE chat.analytics_deltas SET user_id = NULL WHERE user_id = :user_id",

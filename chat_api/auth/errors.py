@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from shared.problems import Forbidden, NotAuthenticated, Problem
 
 
@@ -26,6 +28,8 @@ class RateLimited(Problem):
     title = "Too many requests"
     detail = "You are asking more often than your plan allows. Wait as long as `Retry-After` says."
     retry_after = 1
+    user_id: UUID | None = None
+    """Who asked: no part of the answer."""
 
 
 class TooManySignIns(Problem):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ log = get_logger("rate_limits")
 _AWAY = (RedisError, TimeoutError, OSError)
 _LOOK_AGAIN_SECONDS = 1.0
 _MOST_CALLERS = 20_000
+_CLOSE_SECONDS = 1.0
 
 Waiting = tuple[Sequence[Allowance], asyncio.Future[list[Verdict] | None]]
 
@@ -28,7 +30,8 @@ class Windows(Protocol):
 
     async def acquire(self, wanted: Sequence[Allowance], given_back: Sequence[Allowance] = ()) -> list[Verdict]: ...
 
-    async def ping(self) -> None: ...
+    async def ping(self) -> None:
+        """Both raise what the client does when Valkey is not there, and after a while when it does not answer."""
 
 
 class LocalBuckets:
@@ -81,6 +84,8 @@ class RateLimiter:
         self._given_back: list[Allowance] = []
         self._trips: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[list[Verdict]]] = set()
+        self._closing = asyncio.Event()
 
     @property
     def is_local(self) -> bool:
@@ -103,10 +108,14 @@ class RateLimiter:
         return min(verdicts, key=lambda verdict: (verdict.admitted, verdict.remaining))
 
     async def close(self) -> None:
-        for task in (self._trips, self._probe):
-            if task is not None:
+        """Wait for what was asked, which the client's own limits end: a command must not be cancelled half-way."""
+        self._closing.set()
+        under_way = [task for task in (self._trips, self._probe, *self._calls) if task is not None]
+        if under_way:
+            _, rest = await asyncio.wait(under_way, timeout=_CLOSE_SECONDS)
+            for task in rest:
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await asyncio.gather(*rest, return_exceptions=True)
 
     async def _ask(self, allowances: Sequence[Allowance]) -> list[Verdict] | None:
         """None where Valkey did not say."""
@@ -119,7 +128,7 @@ class RateLimiter:
     async def _travel(self) -> None:
         """One trip after the other, for as long as somebody waits."""
         try:
-            while self._waiting:
+            while self._waiting and not self._closing.is_set():
                 together, self._waiting = self._waiting, []
                 try:
                     await self._trip(together)
@@ -139,9 +148,17 @@ class RateLimiter:
         assert self._windows is not None
         given_back, self._given_back = self._given_back, []
         wanted = [allowance for allowances, _ in together for allowance in allowances]
+        # Left alone, not cancelled, when it takes too long: half a command would leave its connection with an answer
+        # that nobody expects. The client gives it up by itself.
+        call = asyncio.create_task(self._windows.acquire(wanted, given_back), name="rate-limits-trip")
+        self._calls.add(call)
+        call.add_done_callback(self._forget)
+        await asyncio.wait({call}, timeout=self._seconds)
+        if not call.done():
+            self._count_here(TimeoutError())
+            return
         try:
-            async with asyncio.timeout(self._seconds):
-                verdicts = await self._windows.acquire(wanted, given_back)
+            verdicts = call.result()
         except _AWAY as error:
             self._count_here(error)
             return
@@ -151,6 +168,12 @@ class RateLimiter:
             if not answer.done():
                 answer.set_result(verdicts[at : at + len(allowances)])
             at += len(allowances)
+
+    def _forget(self, call: asyncio.Task[list[Verdict]]) -> None:
+        self._calls.discard(call)
+        # Of a call that was left alone nobody else asks how it ended.
+        if not call.cancelled():
+            call.exception()
 
     def _count_here(self, error: BaseException) -> None:
         if self._probe is None:
@@ -164,11 +187,13 @@ class RateLimiter:
 
     async def _look_again(self) -> None:
         assert self._windows is not None
-        while True:
-            await asyncio.sleep(self._look_again_seconds)
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._look_again_seconds):
+                    await self._closing.wait()
+                    return
             try:
-                async with asyncio.timeout(self._seconds):
-                    await self._windows.ping()
+                await self._windows.ping()
             except _AWAY:
                 continue
             log.info("rate_limits.shared")

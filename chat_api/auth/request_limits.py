@@ -52,7 +52,9 @@ class RequestLimits:
             return
         headers.extend(rate_limit_headers(verdict))
         if not verdict.admitted:
-            raise RateLimited(retry_after=_whole(verdict.free_in))
+            refusal = RateLimited(retry_after=_whole(verdict.free_in))
+            refusal.user_id = actor.user_id
+            raise refusal
 
     async def admit_sign_in(self, request: Request, account: str | None) -> None:
         """Count an attempt to become somebody: by address, and by address and account where one is named.

@@ -74,7 +74,8 @@ def _parse(arrived: list[bytes]) -> Iterator[ChatEvent]:
     for data in arrived:
         try:
             raw = orjson.loads(data)
-            if raw["type"] == "delta" and isinstance(raw["text"], str):  # the hot path: one check instead of a model
+            # The hot path: one check instead of a model. Who answers is said once, with the first of them.
+            if raw["type"] == "delta" and isinstance(raw["text"], str) and raw.get("provider") is None:
                 texts.append(raw["text"])
                 continue
             event = _CHAT_EVENT.validate_python(raw)

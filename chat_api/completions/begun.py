@@ -36,6 +36,8 @@ class RefusedAttempts:
 
     Without this, whoever asks the same several times on purpose and is slowed down would be told that the turn was
     begun, because an earlier one with the same bytes was. One per process.
+
+    Whoever asks too often is refused before their body is read. Of such an attempt only its length is known.
     """
 
     def __init__(self, *, most: int = 1_000, now: Callable[[], float] = time.monotonic) -> None:
@@ -44,16 +46,24 @@ class RefusedAttempts:
         self._refused: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
 
     def add(self, user_id: UUID, body: bytes, headers: Mapping[str, str]) -> None:
+        self._add(fingerprint(str(user_id), body), headers)
+
+    def add_unread(self, user_id: UUID, headers: Mapping[str, str]) -> None:
+        self._add(_by_length(user_id, headers.get("content-length", "")), headers)
+
+    def _add(self, key: bytes, headers: Mapping[str, str]) -> None:
         if is_retry(headers):
             return
-        key = fingerprint(str(user_id), body)
         self._refused[key] = (self._now(), self._waiting(key) + 1)
         self._refused.move_to_end(key)
         if len(self._refused) > self._most:
             self._refused.popitem(last=False)
 
-    def take(self, key: bytes) -> bool:
+    def take(self, user_id: UUID, body: bytes) -> bool:
         """Whether a retry may follow such a refusal, which it uses up."""
+        return self._take(fingerprint(str(user_id), body)) or self._take(_by_length(user_id, str(len(body))))
+
+    def _take(self, key: bytes) -> bool:
         waiting = self._waiting(key)
         if waiting:
             self._refused[key] = (self._refused[key][0], waiting - 1)
@@ -62,6 +72,10 @@ class RefusedAttempts:
     def _waiting(self, key: bytes) -> int:
         refused_at, waiting = self._refused.get(key, (0.0, 0))
         return waiting if self._now() - refused_at < _RETRIED_SECONDS else 0
+
+
+def _by_length(user_id: UUID, length: str) -> bytes:
+    return f"{user_id} {length}".encode()
 
 
 class StoredTurns:
@@ -77,7 +91,7 @@ class StoredTurns:
         key = f"{_KEY}{digest.hex()}"
         row = await self._database.fetch_row(_BEGIN, user_id, key, digest, REMEMBERED_SECONDS)
         assert row is not None
-        if is_retry(headers) and not self.refused.take(digest) and row["was_begun"]:
+        if is_retry(headers) and not self.refused.take(user_id, body) and row["was_begun"]:
             raise TurnAlreadyBegun
         return key
 

@@ -45,7 +45,13 @@ _MAY_INVOKE = Permission(Scope.AGENT_INVOKE)
 class _Route(OpenAIRoute):
     async def admit(self, request: Request) -> None:
         # FastAPI reads a body before it asks who sends it, and bodies may be large here.
-        await _MAY_INVOKE(request)
+        try:
+            await _MAY_INVOKE(request)
+        except RateLimited as refusal:
+            if refusal.user_id is not None and request.scope["path"] == COMPLETION_PATH:
+                door: CompletionDoor = request.app.state.completions
+                door.refused.add_unread(refusal.user_id, request.headers)
+            raise
 
     @staticmethod
     def problem_behind(error: Exception) -> Problem | None:
@@ -180,15 +186,18 @@ def _never_arrived(problem: Problem) -> bool:
     "/embeddings",
     summary="Turn texts into vectors",
     response_model=EmbeddingAnswer,
-    responses=openai_errors(InvalidParameter, UnknownModel, *_USUAL, KnowledgeChanged, TooManyMessages),
+    responses=openai_errors(InvalidParameter, UnknownModel, *_USUAL, KnowledgeChanged, TooManyMessages, QuotaExceeded),
 )
 async def create_embeddings(
     request: Request, wanted: EmbeddingRequest, actor: AgentInvoker, completions: Completions
 ) -> Response:
-    """One unit vector per text, in the order of the texts, by the model that documents are found with."""
+    """One unit vector per text, in the order of the texts, by the model that documents are found with.
+
+    Their tokens count for the day, as those of replies do.
+    """
     request.app.state.runs.sends.count(actor.user_id)
     try:
-        answer = await while_connected(completions.embed(wanted), request.receive)
+        answer = await while_connected(completions.embed(actor.user_id, wanted), request.receive)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED)
     return Response(answer, media_type="application/json")

@@ -21,7 +21,7 @@ from chat_api.kit.clock import Clock
 from chat_api.kit.db import Database, is_store_down
 from chat_api.plans.quotas import DayQuotas
 from chat_api.runs.errors import DocumentsBeingDeleted
-from chat_api.runs.estimates import TurnUsage
+from chat_api.runs.estimates import TurnUsage, embedding_tokens, told_tokens
 from chat_api.runs.session_bot import KNOWLEDGE, Knowledge, SessionBot
 from chat_api.tools.session_tools import is_meant
 from shared.contracts.chat import ChatEvent, ChatRequest, ChatUser, CitationsEvent, ModelChoice
@@ -113,8 +113,7 @@ class CompletionService:
         Instructions of the caller come after the bot's. Nobody can be asked for approval here, so that of its tools
         those alone are offered that need none.
         """
-        if (await self._quotas.plan(actor.user_id)).tokens_per_day is not None:
-            await self._quotas.check_tokens(actor.user_id)
+        await self._check_tokens(actor.user_id)
         if not wanted.model.startswith(BOT_PREFIX):
             return chat_request(wanted, run_id=run_id, model=chosen_model(wanted.model))
         bot = await self._visible(actor.user_id, wanted.model)
@@ -153,15 +152,19 @@ class CompletionService:
                 raise AgentBrokeOff("The agent service did not accept the request.") from None
             finally:
                 # Not to be cancelled with a caller who goes away: that is when it matters.
-                await asyncio.shield(self._count(user_id, used))
+                await asyncio.shield(self._count(user_id, used.tokens))
 
-    async def _count(self, user_id: UUID, used: TurnUsage) -> None:
+    async def _check_tokens(self, user_id: UUID) -> None:
+        if (await self._quotas.plan(user_id)).tokens_per_day is not None:
+            await self._quotas.check_tokens(user_id)
+
+    async def _count(self, user_id: UUID, tokens: int) -> None:
         try:
-            await self._quotas.add_tokens(user_id, used.tokens)
+            await self._quotas.add_tokens(user_id, tokens)
         except Exception as error:
             if not is_store_down(error):
                 raise
-            log.warning("completion.not_counted", user_id=user_id, tokens=used.tokens)
+            log.warning("completion.not_counted", user_id=user_id, tokens=tokens)
 
     async def models(self, user_id: UUID) -> OpenAIModelList:
         """The agent's models, then the bots that the person may use."""
@@ -179,9 +182,22 @@ class CompletionService:
                 return known
         raise UnknownModel("There is no such model. `GET /v1/models` lists them.")
 
-    async def embed(self, wanted: EmbeddingRequest) -> bytes:
-        """The agent's answer, as it wrote it. Raises its problems."""
-        return await self._models.embed(wanted)
+    async def embed(self, user_id: UUID, wanted: EmbeddingRequest) -> bytes:
+        """The agent's answer, as it wrote it, and counted, also where nobody waits for it any more.
+
+        Raises the agent's problems, and `QuotaExceeded` where the caller's tokens of today are used up.
+        """
+        await self._check_tokens(user_id)
+        used = 0
+        try:
+            answer = await self._models.embed(wanted)
+            used = told_tokens(answer) or embedding_tokens(wanted)
+        except asyncio.CancelledError:
+            used = embedding_tokens(wanted)
+            raise
+        finally:
+            await asyncio.shield(self._count(user_id, used))
+        return answer
 
     async def _visible(self, user_id: UUID, model: str) -> BotRead:
         try:

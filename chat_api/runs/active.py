@@ -15,7 +15,7 @@ from chat_api.runs.repository import Claim
 from chat_api.runs.streams import LiveStream
 from chat_api.runs.tool_rounds import Call, Changed
 from chat_api.tools.models import ToolStatus
-from shared.contracts.chat import ChatRequest, DoneEvent, Usage
+from shared.contracts.chat import ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Usage
 from shared.contracts.knowledge import CitationData
 from shared.contracts.tools import PausedEvent, ToolCallEvent, ToolDecision
 
@@ -99,6 +99,11 @@ class ActiveRun:
         self.stream.publish("message.delta", delta_data(self.claim.reply_message_id, self._length, text))
         self._parts.append(text)
         self._length += len(text)
+
+    def says_who(self, event: DeltaEvent | ErrorEvent) -> None:
+        """Note which model answers, as soon as the agent tells: it may be stopped before its end."""
+        if event.provider is not None:
+            self.provider, self.model = str(event.provider), event.model
 
     def cite(self, citations: list[CitationData]) -> None:
         """Pass on what the reply stands on."""

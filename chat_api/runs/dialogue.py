@@ -105,6 +105,7 @@ class Dialogue:
             async for event in events:
                 match event:
                     case DeltaEvent():
+                        active.says_who(event)
                         active.say(event.text)
                     case CitationsEvent():
                         active.cite(event.citations)
@@ -118,6 +119,7 @@ class Dialogue:
                         active.took(event)
                         return event
                     case ErrorEvent():
+                        active.says_who(event)
                         active.broke_off()
                         return _refusal(active, event)
                     case _:

@@ -62,7 +62,7 @@ class RunEngine:
         self.executor = RunExecutor(self.repository, self.streams, related, files, dialogue, self.quotas, settings)
         self.sends = SendLimit(settings)
         self.recovery = RunRecovery(
-            self.repository, self.streams, self.executor, ApprovalExpiry(database, hints), settings
+            self.repository, self.streams, self.executor, ApprovalExpiry(database, hints), self.quotas, settings
         )
         self._draining: asyncio.Task[None] | None = None
 

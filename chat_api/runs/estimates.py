@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import orjson
+
 from shared.contracts.chat import ChatEvent, ChatMessage, ChatRequest, DeltaEvent, Usage, UsageEvent
+from shared.openai.embeddings import EmbeddingRequest, EmbeddingUsage
 
 _BYTES_PER_TOKEN = 4
 """Of UTF-8: about right for English prose in all common vocabularies, and for scripts of three bytes a sign too."""
@@ -38,6 +41,20 @@ def estimate(prompt: int, said: str) -> Usage:
     """`prompt` is in tokens, `said` what was heard of the reply."""
     completion = tokens_of(said)
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+
+def embedding_tokens(wanted: EmbeddingRequest) -> int:
+    """What texts take that were asked to become vectors."""
+    return sum(tokens_of(text) for text in ([wanted.input] if isinstance(wanted.input, str) else wanted.input))
+
+
+def told_tokens(answer: bytes) -> int | None:
+    """What an answer with vectors says of its use. It ends with that: megabytes of vectors are not read for it."""
+    try:
+        told = orjson.loads(b"{" + answer[answer.rindex(b'"usage"') :])
+        return EmbeddingUsage.model_validate(told["usage"]).total_tokens
+    except ValueError:
+        return None
 
 
 def total(one: Usage | None, other: Usage) -> Usage:

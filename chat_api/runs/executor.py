@@ -215,10 +215,17 @@ class RunExecutor:
             case Stop.SHUTDOWN | None:
                 if active.has_spoken:
                     return self._ending(active, RunStatus.FAILED, RunInterrupted())
-                await self._repository.release(active.claim.lease)
+                await self._give_back(active)
                 return None
             case _:
                 assert_never(active.stop)
+
+    async def _give_back(self, active: ActiveRun) -> None:
+        """Have another process answer the run. What its model was asked here counts; the run tells of the rest."""
+        claim, used = active.claim, active.usage or {}
+        more = used.get("total_tokens", 0) - (claim.usage or {}).get("total_tokens", 0)
+        if await self._repository.release(claim.lease) and claim.requested_by is not None:
+            await self._quotas.add_tokens(claim.requested_by, more)
 
     async def _converse(self, active: ActiveRun) -> Problem | None:
         """Ask the agent until it speaks; returns the problem that it ended with."""

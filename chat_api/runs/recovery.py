@@ -13,6 +13,7 @@ from typing import Any
 
 from chat_api.config import ApiSettings
 from chat_api.kit.db import is_store_down
+from chat_api.plans.quotas import DayQuotas
 from chat_api.runs.errors import RunInterrupted
 from chat_api.runs.estimates import estimate, prompt_tokens, total
 from chat_api.runs.events import CLOSING_EVENTS, FIRST_STREAMED_ID, RunEvent, cited, delta_at, terminal_type
@@ -34,12 +35,14 @@ class RunRecovery:
         streams: RunStreams,
         executor: RunExecutor,
         approvals: ApprovalExpiry,
+        quotas: DayQuotas,
         settings: ApiSettings,
     ) -> None:
         self._repository = repository
         self._streams = streams
         self._executor = executor
         self._approvals = approvals
+        self._quotas = quotas
         self._settings = settings
         self._stopping = asyncio.Event()
         self._store_was_down = False
@@ -99,7 +102,9 @@ class RunRecovery:
         elif spoke or orphan.failures >= self._settings.run_attempts:
             await self._end(orphan, RunStatus.FAILED, content, events)
         else:
-            await self._repository.release(lease)
+            if await self._repository.release(lease) and orphan.requested_by is not None:
+                # Its model was asked. The run itself tells of the attempt that answers it.
+                await self._quotas.add_tokens(orphan.requested_by, (await self._unheard(orphan, "")).total_tokens)
             log.info("run.requeued", run_id=str(lease.run_id), attempt=lease.attempt)
             await self._executor.start_next(lease.session_id)
 
@@ -129,17 +134,19 @@ class RunRecovery:
         await self._streams.conclude(lease.run_id, events[-1].id if events else before, closing)
         await self._executor.start_next(lease.session_id)
 
-    async def _usage(self, orphan: Orphan, content: str) -> dict[str, Any] | None:
-        """What was stored, and an estimate of what was said since: who could have told is dead."""
-        said = content[orphan.said_characters :]
-        if not said:
-            return orphan.usage
+    async def _usage(self, orphan: Orphan, content: str) -> dict[str, Any]:
+        """What was stored, and an estimate of what was used since: who could have told is dead."""
+        earlier = None if orphan.usage is None else Usage.model_validate(orphan.usage)
+        unheard = await self._unheard(orphan, content[orphan.said_characters :])
+        return total(earlier, unheard).model_dump() | {"estimated": True}
+
+    async def _unheard(self, orphan: Orphan, said: str) -> Usage:
         heard = await self._repository.history(
             orphan.lease.session_id, orphan.trigger_message_id, self._settings.history_messages
         )
-        texts = [text for exchange in heard for text in (exchange.content, exchange.answer) if text]
-        earlier = None if orphan.usage is None else Usage.model_validate(orphan.usage)
-        return total(earlier, estimate(prompt_tokens(texts), said)).model_dump() | {"estimated": True}
+        return estimate(
+            prompt_tokens(text for exchange in heard for text in (exchange.content, exchange.answer) if text), said
+        )
 
     async def _surviving(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

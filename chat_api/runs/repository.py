@@ -169,6 +169,7 @@ class Orphan:
 
     lease: Lease
     trigger_message_id: UUID
+    requested_by: UUID | None
     cancelled: bool
     content: str
     failures: int
@@ -435,6 +436,7 @@ class RunRepository:
             Orphan(
                 lease=Lease(row["session_id"], row["id"], row["attempt"], owner),
                 trigger_message_id=row["trigger_message_id"],
+                requested_by=row["requested_by"],
                 cancelled=row["cancelled"],
                 content=row["content"] or "",
                 failures=row["attempt"] - row["progress"],

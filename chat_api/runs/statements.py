@@ -41,11 +41,13 @@ def _run(source: str) -> str:
 
 _POLICY = "coalesce(reply_policy, CASE WHEN participant_count > 1 THEN 'mentioned' ELSE 'always' END)"
 _REPLY_DUE = f"({_POLICY} = 'always' OR ({_POLICY} = 'mentioned' AND $8::bool))"
+# A branch for each partial index: asked together, they would be looked for among all runs that the session ever had.
+_BUSY = """busy AS MATERIALIZED (
+        SELECT 1 FROM chat.runs o WHERE o.session_id = $1 AND o.status IN ('running', 'awaiting_approval')
+        UNION ALL
+        SELECT 1 FROM chat.runs o WHERE o.session_id = $1 AND o.status = 'queued')"""
 # CASE, because AND may look into the runs first, also where no reply is due.
-_STARTS = f"""CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (
-    SELECT 1 FROM chat.runs o
-    WHERE o.session_id = $1 AND o.status IN ('queued', 'running', 'awaiting_approval')
-) ELSE false END"""
+_STARTS = f"CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (SELECT 1 FROM busy) ELSE false END"
 
 # The sender's own files, in the order in which they are named.
 _FILES = """files AS (
@@ -77,7 +79,7 @@ def _send(*, with_files: bool) -> str:
         named = _NAMED
         files_column, files_value = ", attachments", f", {_FILES_SHOWN}"
     return f"""
-    WITH {files} {USED_TODAY}, s AS (
+    WITH {files} {USED_TODAY}, {_BUSY}, s AS (
         UPDATE chat.sessions s SET
             last_seq = last_seq + CASE WHEN {_STARTS} THEN 2 ELSE 1 END,
             last_event_seq = last_event_seq + CASE WHEN {_STARTS} THEN 3 ELSE 1 END,
@@ -473,7 +475,7 @@ TAKE_OVER = f"""
     ) o
     WHERE r.session_id = o.session_id AND r.id = o.id
     RETURNING r.session_id, r.id, r.attempt, r.trigger_message_id, r.cancel_requested_at IS NOT NULL AS cancelled,
-        r.progress,
+        r.progress, r.requested_by,
         r.stream_position, r.said_characters, r.usage,
         coalesce(r.provider, (SELECT {PROVIDER} FROM chat.sessions s {BOT_JOIN} WHERE s.id = r.session_id)) AS provider,
         CASE WHEN r.provider IS NULL THEN (SELECT {MODEL} FROM chat.sessions s {BOT_JOIN} WHERE s.id = r.session_id)

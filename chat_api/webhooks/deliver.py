@@ -35,6 +35,7 @@ from chat_api.webhooks.errors import (
     SecretUnreadable,
     WebhookDisabled,
 )
+from chat_api.webhooks.fair_share import put_off
 from chat_api.webhooks.models import DeliveryStatus, DisabledReason, WebhookDelivery, WebhookEndpoint
 from chat_api.webhooks.repository import DeliveryRepository
 from chat_api.webhooks.secrets import WebhookSecrets
@@ -51,6 +52,7 @@ GIVEN_UP_AFTER = timedelta(days=5)
 """An endpoint that failed for so long, without one success, is disabled."""
 DELIVERIES_KEPT = timedelta(days=30)
 _LONGEST_REST_SECONDS = 300
+_LOOK_AGAIN_SECONDS = 5.0
 _GONE = 410
 
 
@@ -116,6 +118,11 @@ class DeliverWebhook:
                 await settle(db, job)
                 return None
             rest = 0.0 if endpoint.paused_until is None else (endpoint.paused_until - now).total_seconds()
+            if rest <= 0 and endpoint.failures and not self._has_a_place_at(endpoint.id):
+                # It did not answer last time, and is being tried: what comes of that is known in a moment.
+                rest = _LOOK_AGAIN_SECONDS
+            if rest > 0:
+                await put_off(db, endpoint.id, rest)
             keys = [endpoint.secret]
             if endpoint.previous_secret is not None and endpoint.previous_secret_until is not None:
                 keys += [endpoint.previous_secret] if endpoint.previous_secret_until > now else []
@@ -123,9 +130,12 @@ class DeliverWebhook:
             raise Postponed(EndpointPaused(), after=rest + random.uniform(0, 1))  # noqa: S311 - spreads, guards nothing
         return _Letter(delivery, endpoint, tuple(keys))
 
+    def _has_a_place_at(self, endpoint_id: UUID) -> bool:
+        return self._under_way[endpoint_id] < self._at_once
+
     @contextmanager
     def _a_place_at(self, endpoint_id: UUID) -> Iterator[None]:
-        if self._under_way[endpoint_id] >= self._at_once:
+        if not self._has_a_place_at(endpoint_id):
             raise Postponed(EndpointPaused())
         self._under_way[endpoint_id] += 1
         try:

@@ -55,12 +55,16 @@ class WebhookCreate(WriteSchema):
 
 
 class WebhookPatch(WriteSchema):
+    """Only the fields that are sent change."""
+
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"enabled": True}})
 
-    url: Url = ""
-    description: Description = ""
+    # The defaults mean nothing. They are factories so that the OpenAPI document names none: a generated client would
+    # send it with every change.
+    url: Url = Field(default_factory=str)
+    description: Description = Field(default_factory=str)
     event_types: EventTypes = Field(default_factory=list)
-    enabled: bool = Field(default=True, strict=True, description="Enabling forgets what failed before.")
+    enabled: bool = Field(default_factory=bool, strict=True, description="Enabling forgets what failed before.")
 
 
 class WebhookRead(ReadSchema):

@@ -10,6 +10,7 @@ from typing import Protocol
 import httpcore
 import httpx
 
+from chat_api.webhooks.brief_network import BriefNetwork
 from chat_api.webhooks.errors import AddressNotAllowed, EndpointTimedOut, EndpointUnreachable
 from shared.web.addresses import AddressRefused, WebAddress, is_inner_name, is_public, literal, parsed
 from shared.web.guarded_network import AddressGuard, Dialer, GuardedNetwork, SystemResolver, TcpDialer
@@ -97,7 +98,10 @@ class GuardedSender:
         )
         async with (
             httpcore.AsyncConnectionPool(
-                ssl_context=tls, max_connections=1, max_keepalive_connections=0, network_backend=network
+                ssl_context=tls,
+                max_connections=1,
+                max_keepalive_connections=0,
+                network_backend=BriefNetwork(network),
             ) as pool,
             pool.stream("POST", url, headers=sent, content=body) as response,
         ):

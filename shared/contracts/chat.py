@@ -217,10 +217,15 @@ class Usage(BaseModel):
 
 
 class DeltaEvent(BaseModel):
-    """More of the answer. Deltas that arrive together may travel together."""
+    """More of the answer. Deltas that arrive together may travel together.
+
+    The first of a turn says who answers: a turn that is stopped has no end that would.
+    """
 
     type: Literal["delta"] = "delta"
     text: str
+    provider: Provider | None = None
+    model: str | None = None
 
 
 class CitationsEvent(BaseModel):
@@ -252,6 +257,8 @@ class ErrorEvent(BaseModel):
     type: Literal["error"] = "error"
     problem: ProblemDocument
     retry_after: int | None = Field(default=None, description="Seconds to wait before the turn is tried again.")
+    provider: Provider | None = Field(default=None, description="Who was asked, with `model`.")
+    model: str | None = None
 
 
 ChatEvent = Annotated[

@@ -47,8 +47,12 @@ STREAMS = {
     "watch_bot_documents",
     "watch_document",
 }
-FILES = {"get_attachment": {"image/png", "image/jpeg", "image/gif", "image/webp", "application/octet-stream"}}
-"""Routes that hand out what somebody uploaded, and the only types that they say it has."""
+FILES = {
+    "get_attachment": {"image/png", "image/jpeg", "image/gif", "image/webp", "application/octet-stream"},
+    "export_session": {JSON_BODY, "text/markdown", "text/csv"},
+    "export_me": {JSON_BODY, "application/zip"},
+}
+"""Routes that hand out files, and the only types that they say these have."""
 
 CREATING_LATER = {"upload_documents", "create_text_document"}
 """They answer 202: what they make is not finished yet."""

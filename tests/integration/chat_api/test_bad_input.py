@@ -158,6 +158,7 @@ async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
 
 
 async def test_ids_of_nothing(chat: ChatApi, ann: Person) -> None:
+    await chat.rows("UPDATE chat.users SET is_admin = true WHERE id = $1", ann.id)
     values = await a_conversation(chat, ann)
     for operation in chat.operations:
         for name in ids_in(operation):
@@ -170,6 +171,7 @@ async def test_ids_of_nothing(chat: ChatApi, ann: Person) -> None:
 
 
 async def test_an_id_of_another_kind_is_an_id_of_nothing(chat: ChatApi, ann: Person) -> None:
+    await chat.rows("UPDATE chat.users SET is_admin = true WHERE id = $1", ann.id)
     values = await a_conversation(chat, ann)
     shuffled = {
         "session_id": values["message_id"],

@@ -22,6 +22,7 @@ from chat_api.config import ApiSettings
 from chat_api.kit.db import Database
 from chat_api.kit.models import new_id
 from chat_api.kit.outbox import Jobs, Outbox
+from tests.factories.chat import ChatApi, Person
 from tests.factories.lives import FIRST, LAST, Key, Life, counted
 from tests.stores import Database as Store
 
@@ -194,3 +195,23 @@ async def test_a_fold_that_breaks_off_takes_nothing_away(store: Database) -> Non
             raise ConnectionError
     assert await store.fetch_rows("SELECT 1 FROM chat.analytics_days") == []
     await everything_is_right(store, life.people)
+
+
+async def test_a_fold_that_meets_half_of_a_change_loses_nothing(chat: ChatApi, ann: Person) -> None:
+    """Deltas are folded in any order: a day may count no row for a moment, and still have a sum."""
+    database = chat.app.state.database
+    await fold(database)
+    for number, tokens in ((1, 12), (-1, -10), (1, 10)):
+        await chat.rows(
+            "INSERT INTO chat.analytics_deltas (day, user_id, subject, name, number, total_tokens)"
+            " VALUES (current_date, $1, 'run', 'm', $2, $3)",
+            ann.id,
+            number,
+            tokens,
+        )
+    for _ in range(2):
+        async with database.unit() as db:
+            await fold_some(db, 2)
+
+    [row] = await chat.rows("SELECT number, total_tokens FROM chat.analytics_user_days WHERE name = 'm'")
+    assert tuple(row) == (1, 12)

@@ -183,3 +183,26 @@ async def test_the_windows_survive_that_valkey_forgets_the_scripts(redis_url: st
     assert first is not None
     assert second is not None
     assert [first.remaining, second.remaining] == [2, 1]
+
+
+async def test_what_was_slowed_down_may_be_tried_again_at_the_openai_door(
+    clean_database: Database, redis_url: str
+) -> None:
+    """Also where the same was asked before, and begun: that turn is not what is tried again."""
+    retry = {"x-stainless-retry-count": "1"}
+    body = {"model": "local", "messages": [{"role": "user", "content": "When?"}]}
+    async with limited(clean_database, redis_url, plans={"free": {"requests_per_minute": 2}, "pro": {}}) as chat:
+        ann = await chat.person("ann")
+
+        async def asked(headers: dict[str, str]) -> tuple[int, str | None]:
+            answer = await chat.client.post("/v1/chat/completions", json=body, headers=ann.headers | headers)
+            return answer.status_code, answer.json().get("error", {}).get("code")
+
+        assert [await asked({}) for _ in range(2)] == [(200, None)] * 2
+        assert await asked({}) == (429, "rate-limited")
+        assert await asked(retry) == (429, "rate-limited")
+        chat.app.state.plans.remember(ann.id, "pro")
+
+        assert await asked(retry) == (200, None)
+        assert await asked(retry) == (409, "turn-already-begun")
+        assert len(chat.agent.requests) == 3

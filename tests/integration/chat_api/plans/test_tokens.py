@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
-from shared.contracts.chat import DeltaEvent
+from chat_api.config import ModelPrice
+from shared.contracts.chat import ChatEvent, ChatRequest, DeltaEvent, Provider
 from shared.problems import ProblemDocument
 from tests.factories.chat import API, ChatApi, Person, chat_api, problem
 from tests.factories.plans import WithPlans, used
 from tests.fakes.agent import DONE, USAGE, Gate, breaking_off, failing
 from tests.stores import Database
 
+LEASE: dict[str, Any] = {
+    "run_lease_seconds": 0.6,
+    "run_heartbeat_seconds": 0.1,
+    "run_poll_seconds": 0.1,
+    "shutdown_seconds": 0.4,
+}
 AWAY = ProblemDocument(title="No", status=503, detail="The model is away.", code="model-unavailable")
 
 
@@ -115,15 +124,9 @@ async def test_a_provider_that_counts_nothing_is_estimated(with_plans: WithPlans
 
 
 async def test_the_use_of_a_process_that_died_is_estimated(clean_database: Database, redis_url: str) -> None:
-    lease: dict[str, Any] = {
-        "run_lease_seconds": 0.6,
-        "run_heartbeat_seconds": 0.1,
-        "run_poll_seconds": 0.1,
-        "shutdown_seconds": 0.4,
-    }
     async with (
-        chat_api(clean_database.api_url, redis_url, **lease) as dying,
-        chat_api(clean_database.api_url, redis_url, **lease) as living,
+        chat_api(clean_database.api_url, redis_url, **LEASE) as dying,
+        chat_api(clean_database.api_url, redis_url, **LEASE) as living,
     ):
         ann = await dying.person()
         dying.agent.script = gate = Gate(first="word " * 10)
@@ -138,6 +141,49 @@ async def test_the_use_of_a_process_that_died_is_estimated(clean_database: Datab
         assert run["usage"]["completion_tokens"] == 13
         assert run["usage"]["prompt_tokens"] >= 100
         assert (await used(living, ann, "tokens"))[0] == run["usage"]["total_tokens"]
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["dies", "stops"])
+async def test_an_attempt_that_nobody_heard_of_counts_beside_the_one_that_answers(
+    clean_database: Database, redis_url: str, *, dies: bool
+) -> None:
+    async with chat_api(clean_database.api_url, redis_url, **LEASE) as living:
+        async with chat_api(clean_database.api_url, redis_url, **LEASE) as first:
+            ann = await first.person()
+            first.agent.script = gate = Gate(first="")
+            run_id = (await first.send_async(ann, await first.session(ann), "x" * 400))["run"]["id"]
+            await gate.arrival()
+            if dies:
+                await first.engine.recovery.stop()
+                await living.run_ended(ann, run_id, within=20)
+        run = await living.run_ended(ann, run_id, within=20)
+
+        assert (run["status"], run["usage"]) == ("completed", USAGE.model_dump())
+        assert 112 <= (await used(living, ann, "tokens"))[0] < 132
+
+
+async def test_a_cancelled_reply_knows_its_model_and_what_it_cost(with_plans: WithPlans) -> None:
+    """Also in a session that names none: the agent says who answers with the first word."""
+    gate = Gate(first="")
+
+    async def script(request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        yield DeltaEvent(text="word " * 10, provider=Provider.LOCAL, model="scripted")
+        async for event in gate(request):
+            yield event
+
+    async with with_plans() as chat:
+        chat.settings.prices["local:scripted"] = ModelPrice(prompt=Decimal(1_000_000), completion=Decimal(1_000_000))
+        ann = await chat.person()
+        chat.agent.script = script
+        run_id = (await chat.send_async(ann, await chat.session(ann)))["run"]["id"]
+        await gate.arrival()
+        await asyncio.sleep(0.1)
+        await chat.client.post(f"{API}/runs/{run_id}/cancel", headers=ann.headers)
+        run = await chat.run_ended(ann, run_id, within=20)
+
+        [stored] = await chat.rows("SELECT provider, model, cost FROM chat.runs")
+        assert (run["status"], stored["provider"], stored["model"]) == ("cancelled", "local", "scripted")
+        assert stored["cost"] == run["usage"]["total_tokens"]
 
 
 async def test_a_run_that_waited_does_not_begin_once_they_are_used_up(with_plans: WithPlans) -> None:
@@ -182,3 +228,17 @@ async def test_the_door_for_openais_clients_counts_and_refuses(with_plans: WithP
         assert await used(chat, ann, "tokens") == (12, 0)
         refused = await complete()
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota-exceeded")
+
+
+async def test_vectors_count_with_what_the_agent_said_and_are_refused_when_tokens_are_used_up(
+    with_plans: WithPlans,
+) -> None:
+    async with with_plans(tokens_per_day=2) as chat:
+        ann = await chat.person()
+        body = {"model": "local", "input": ["When is high tide?", "At ten."]}
+        answers = [await chat.client.post("/v1/embeddings", json=body, headers=ann.headers) for _ in range(3)]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[-1].json()["error"]["code"] == "quota-exceeded"
+        assert await used(chat, ann, "tokens") == (2, 0)
+        assert len(chat.agent.embeddings) == 2

@@ -12,6 +12,8 @@ from standardwebhooks import Webhook
 
 from chat_api.webhooks.deliver import PAUSES_SECONDS, forget_deliveries
 from chat_api.webhooks.errors import EndpointTimedOut, EndpointUnreachable
+from chat_api.webhooks.fair_share import WebhookJobs
+from chat_api.webhooks.models import DELIVER_TOPIC
 from chat_api.worker import webhook_runner
 from tests.factories.chat import API, ChatApi, Person
 from tests.factories.webhooks import URL, Webhooks
@@ -191,6 +193,45 @@ async def test_a_slow_endpoint_takes_half_of_the_places(chat: ChatApi, ann: Pers
         await hooks.later(minutes=5)
         await hooks.deliver()
     assert {one["status"] for one in await hooks.deliveries(ann, slow)} == {"delivered"}
+
+
+async def test_a_backlog_of_one_endpoint_is_put_off_at_once_and_stands_before_nobody(
+    chat: ChatApi, ann: Person, bob: Person, hooks: Webhooks
+) -> None:
+    away = await hooks.make(ann)
+    works = await hooks.make(bob)
+    await chat.rows(
+        """
+        WITH told AS (
+            INSERT INTO chat.webhook_deliveries (id, endpoint_id, type)
+            SELECT gen_random_uuid(), $1, 'webhook.test' FROM generate_series(1, 500) RETURNING id
+        )
+        INSERT INTO chat.outbox (id, topic, subject_id) SELECT gen_random_uuid(), $2, id FROM told
+        """,
+        UUID(away["id"]),
+        DELIVER_TOPIC,
+    )
+    await hooks.post(bob, f"/{works['id']}/test")
+    jobs = WebhookJobs(chat.app.state.database)
+    due = await jobs.due([DELIVER_TOPIC], 200)
+    assert len(due) == 21
+
+    await chat.rows(
+        "UPDATE chat.webhook_endpoints SET failures = 1, paused_until = $1 WHERE id = $2",
+        chat.clock.now() + timedelta(minutes=5),
+        UUID(away["id"]),
+    )
+    [one, *_] = await chat.rows(
+        "SELECT o.id FROM chat.outbox o JOIN chat.webhook_deliveries d ON d.id = o.subject_id"
+        " WHERE d.endpoint_id = $1 LIMIT 1",
+        UUID(away["id"]),
+    )
+    await hooks.runner.run(one["id"])
+
+    assert len(await jobs.due([DELIVER_TOPIC], 200)) == 1, "the other endpoint's"
+    [later] = await chat.rows("SELECT count(*) FROM chat.outbox WHERE available_at > now() + interval '4 minutes'")
+    assert later["count"] == 500
+    assert not hooks.sender.received
 
 
 async def test_what_was_deleted_is_not_told(chat: ChatApi, ann: Person, hooks: Webhooks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -69,3 +70,25 @@ async def test_silence_and_broken_answers_have_their_problems() -> None:
                 await sender.post(f"http://{host}{path}", {}, b"{}")
     with pytest.raises(EndpointUnreachable):
         await sender.post(f"http://{host}/", {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, b"X: " + b"x" * 2000 + b"\r\n"], ids=["hints", "headers"]
+)
+async def test_who_never_comes_to_the_point_is_heard_no_further(chunk: bytes) -> None:
+    written = 0
+
+    async def talking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(chunk)
+                await writer.drain()
+                written += len(chunk)
+
+    server = await asyncio.start_server(talking, "127.0.0.1", 0)
+    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(EndpointUnreachable):
+        await GuardedSender(seconds=20, internal_hosts=[host]).post(f"http://{host}/", {}, b"{}")
+    server.close()
+    assert written < 20_000_000, "what the kernel buffers"

@@ -89,6 +89,15 @@ async def test_says_text_usage_and_done_in_this_order() -> None:
     assert (done.finish_reason, done.provider, done.model) == (FinishReason.STOP, Provider.OPENAI, "openai-default")
 
 
+async def test_says_who_answers_with_the_first_word_and_with_a_failure() -> None:
+    model = FakeChatModel([[TextPiece("a"), 0.02, TextPiece("b"), ModelUnavailable()]])
+    first, *rest, last = await events_of(model, name="big")
+    assert isinstance(first, DeltaEvent)
+    assert isinstance(last, ErrorEvent)
+    assert (first.provider, first.model) == (last.provider, last.model) == (Provider.OPENAI, "big")
+    assert {event.provider for event in rest if isinstance(event, DeltaEvent)} <= {None}
+
+
 async def test_measures_from_the_call() -> None:
     done = (await events_of(FakeChatModel([[0.05, TextPiece("a"), 0.05, STOP]])))[-1]
     assert isinstance(done, DoneEvent)

@@ -137,6 +137,19 @@ async def test_windows_that_hang_hold_up_those_who_asked_and_nobody_else(
     assert len(windows.trips) == 1
 
 
+async def test_a_command_that_takes_too_long_is_left_alone_and_not_cancelled(
+    windows: Windows, limiter: RateLimiter
+) -> None:
+    windows.open.clear()
+    await limiter.admit([BOB])
+    was_local = limiter.is_local
+    windows.open.set()
+    await shared_again(limiter)
+
+    assert was_local
+    assert windows.counts == {"bob": 1}, "the trip went on to its end"
+
+
 async def test_a_caller_who_goes_away_takes_nobody_along(windows: Windows) -> None:
     windows.open.clear()
     limiter = RateLimiter(windows, seconds=20)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from chat_api.clients.agent import AgentBrokeOff, AgentRefused, AgentUnavailable, HttpAgent
 from chat_api.config import ApiSettings
-from shared.contracts.chat import ChatEvent, ChatMessage, ChatRequest, ChatRole, DeltaEvent, ErrorEvent
+from shared.contracts.chat import ChatEvent, ChatMessage, ChatRequest, ChatRole, DeltaEvent, ErrorEvent, Provider
 from shared.logging import request_id_var
 from shared.problems import Problem, ProblemDocument
 from shared.security import ServiceName, service_signer
@@ -174,6 +174,11 @@ async def test_byte_by_byte_changes_nothing() -> None:
 async def test_deltas_that_arrive_together_travel_together() -> None:
     events = await read(WHOLE)
     assert events == [DeltaEvent(text="".join(TEXTS)), DONE]
+
+
+async def test_who_answers_is_heard_with_the_first_word() -> None:
+    said = DeltaEvent(text="A", provider=Provider.LOCAL, model="m")
+    assert await read(frame(said) + WHOLE) == [said, DeltaEvent(text="".join(TEXTS)), DONE]
 
 
 async def test_nothing_is_read_after_the_end() -> None:
