@@ -260,7 +260,7 @@ _TRIGGERS = (
 # What was there before is counted by the worker: here, every writer would wait for it.
 _COUNT_WHAT_IS_THERE = """
     INSERT INTO chat.outbox (id, topic, subject_id)
-    SELECT uuidv7(), 'analytics.recount', uuidv7() WHERE EXISTS (SELECT FROM chat.sessions)
+    SELECT gen_random_uuid(), 'analytics.recount', gen_random_uuid() WHERE EXISTS (SELECT FROM chat.sessions)
 """
 
 _CREATE = (*_COLUMNS, *_TABLES, *_FUNCTIONS, *_TRIGGERS, _COUNT_WHAT_IS_THERE)

@@ -49,7 +49,7 @@ _CLEAR_BOTS = """
     WITH gone AS (
         UPDATE chat.bots SET deleted_at = now() WHERE owner_id = ANY ($1::uuid[]) AND deleted_at IS NULL RETURNING id
     )
-    INSERT INTO chat.outbox (id, topic, subject_id) SELECT uuidv7(), 'bot.purge', id FROM gone
+    INSERT INTO chat.outbox (id, topic, subject_id) SELECT gen_random_uuid(), 'bot.purge', id FROM gone
 """
 
 

@@ -27,7 +27,7 @@ class Amount:
 def amount_of(size: Size) -> Amount:
     match size:
         case Size.SMALL:
-            return Amount(people=3, conversations=10, bots=1, documents=2, chunks=5)
+            return Amount(people=3, conversations=10, bots=1, documents=1, chunks=5)
         case Size.MEDIUM:
             return Amount(people=8, conversations=100, bots=2, documents=10, chunks=50)
         case Size.LARGE:
