@@ -42,8 +42,7 @@ async def test_clients_that_vanish_leave_the_pools_empty(
 
     await _pools_are_empty(somebody)
     seconds = time.monotonic() - vanished_at
-    idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-    assert await ledger.value(idle) == 0
+    await _no_transaction_is_left_open(ledger)
     measured(f"{CLIENTS} clients vanished: pools empty after {seconds:.2f} s")
 
     runs = await ledger.all_ended(sessions, within=40)
@@ -52,7 +51,7 @@ async def test_clients_that_vanish_leave_the_pools_empty(
     assert len(runs) == CLIENTS
     # 200 runs have just ended together, and each looked for the next of its session.
     await _pools_are_empty(somebody)
-    assert await ledger.value(idle) == 0
+    await _no_transaction_is_left_open(ledger)
 
 
 async def _pools_are_empty(person: Person) -> None:
@@ -60,6 +59,14 @@ async def _pools_are_empty(person: Person) -> None:
     started = time.monotonic()
     while in_use := await _connections_in_use(person):
         assert time.monotonic() - started < PROMISED_SECONDS, f"{in_use} connections are still in use"
+        await asyncio.sleep(0.02)
+
+
+async def _no_transaction_is_left_open(ledger: Ledger) -> None:
+    """The worker's own are between two statements now and then; one that was left behind stays."""
+    started = time.monotonic()
+    while idle := await ledger.value("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"):
+        assert time.monotonic() - started < PROMISED_SECONDS, f"{idle} transactions are still open"
         await asyncio.sleep(0.02)
 
 
