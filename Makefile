@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test test-fast lint types imports format format-check migrate bench bench-short \
-	bench-knowledge bench-records bench-large bench-test faults faults-short browser nginx static check lock lock-check openapi clean
+	bench-knowledge bench-records bench-large bench-test faults faults-short browser nginx static static-aside check lock lock-check openapi clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,10 +82,13 @@ nginx: ## Install nginx for the test of the deployment (Debian, as root)
 
 static: format-check lint types imports lock-check ## What can be said without running anything
 
-# The first two at once: neither needs a quiet machine.
+static-aside:
+	@nice -n 19 $(MAKE) --no-print-directory static
+
+# The fault tests wait for most of their time: what can be said without them is said beside them, and gives way.
 check: setup ## What CI checks, tests last
-	@$(MAKE) --no-print-directory --jobs=2 static bench-test
-	@$(MAKE) --no-print-directory faults-short
+	@$(MAKE) --no-print-directory bench-test
+	@$(MAKE) --no-print-directory --jobs=2 static-aside faults-short
 	@$(MAKE) --no-print-directory test
 
 lock: setup ## Write both locks anew from pyproject.toml

@@ -120,5 +120,13 @@ async def test_every_run_ends_and_nothing_runs_twice_or_unasked(
             assert events["numbers"] == list(range(1, len(events["numbers"]) + 1))
         for run in await one.rows("SELECT id, status, stream_length FROM chat.runs"):
             told = await _whole_stream(other, ann, str(run["id"]))
-            assert [event.id for event in told] == list(range(1, len(told) + 1)), [event.type for event in told]
+            if not _is_whole(told):
+                # A Valkey that does not answer in time, on a busy machine, is told in pieces. What was lost stays so.
+                await asyncio.sleep(2)
+                told = await _whole_stream(other, ann, str(run["id"]))
+            assert _is_whole(told), [(event.id, event.type) for event in told]
             assert told[-1].type == f"run.{run['status']}"
+
+
+def _is_whole(told: list[Event]) -> bool:
+    return [event.id for event in told] == list(range(1, len(told) + 1))
