@@ -70,5 +70,5 @@ def test_seeding(scratch: Path) -> None:
     assert_prints(
         scratch,
         "benchmarks.seed",
-        r"seed --size small .* 10 conversations, \d+ messages, 2 documents, 10 passages; .* goal ≤ 1",
+        r"seed --size small .* 10 conversations, \d+ messages, 1 documents, 5 passages; .* goal ≤ 1",
     )
