@@ -65,8 +65,8 @@ bench-records: setup ## Search, lists and figures among 1,000,000 messages, and 
 bench-large: setup ## History of 10,000,000 messages beside that of 10,000 (minutes, 6 GB of disk)
 	@python -m benchmarks.large
 
-bench-test: setup ## That every benchmark runs and prints its ratios (a minute)
-	@pytest -q -n 2 tests/benchmarks
+bench-test: setup ## That every benchmark runs and prints its ratios (two minutes)
+	@pytest -q -n 2 --dist=worksteal tests/benchmarks/test_short_run.py tests/benchmarks
 
 faults-short: setup ## The fault tests, each fault once (4 minutes)
 	@pytest -q tests/faults
