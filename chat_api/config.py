@@ -77,6 +77,9 @@ class ApiSettings(CommonSettings):
     database_url: SecretStr | None = Field(default=None, description="As the API role: it can only do CRUD on `chat`.")
     migration_database_url: SecretStr | None = Field(default=None, description="As the owner role.")
     redis_url: SecretStr | None = None
+    redis_command_seconds: float = Field(
+        default=0.5, gt=0, le=30, description="Longest that anybody waits for Redis, which holds nothing but hints."
+    )
 
     cors_origins: list[str] = Field(default_factory=list, description="Browser origins that may call, as JSON.")
 

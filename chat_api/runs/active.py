@@ -11,8 +11,8 @@ import orjson
 
 from chat_api.runs.estimates import estimate, request_tokens, total
 from chat_api.runs.events import citations_data, delta_data
+from chat_api.runs.live_stream import LiveStream
 from chat_api.runs.repository import Claim
-from chat_api.runs.streams import LiveStream
 from chat_api.runs.tool_rounds import Call, Changed
 from chat_api.tools.models import ToolStatus
 from shared.contracts.chat import ChatRequest, DeltaEvent, DoneEvent, ErrorEvent, Usage

@@ -1,8 +1,4 @@
-"""The live streams of runs in this process, and the one way to follow any run from anywhere.
-
-An event is delivered here only after the shared log took it (or is known to be away), so that what a
-reader was told is what another replica can tell it again, even if this process dies the next moment.
-"""
+"""The live streams of runs in this process, and the one way to follow any run from anywhere."""
 
 from __future__ import annotations
 
@@ -10,14 +6,17 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
+from itertools import takewhile
 from typing import Protocol
 from uuid import UUID
 
 from chat_api.kit.db import is_store_down
 from chat_api.runs.events import FIRST_STREAMED_ID, WAITING, RunEvent, terminal_type
+from chat_api.runs.live_stream import LiveStream
 from chat_api.runs.models import FINAL_STATUSES, RunStatus
 from chat_api.runs.repository import RunState
-from chat_api.runs.stream_log import Kept, StreamLog
+from chat_api.runs.stream_log import StreamLog
+from chat_api.runs.stream_writer import StreamWriter
 
 _ENDED_STREAMS_KEPT = 200
 _POLL_SECONDS = 0.5
@@ -32,107 +31,39 @@ class RunStates(Protocol):
     async def status(self, run_id: UUID) -> RunStatus | None: ...
 
 
-class LiveStream:
-    """The events of one run that this process executes. Created by `RunStreams.open`.
-
-    `after_wait`: the last that its readers were told is that the run waits.
-    """
-
-    def __init__(self, run_id: UUID, streams: RunStreams, *, last_id: int, after_wait: bool) -> None:
-        self.run_id = run_id
-        self.after_wait = after_wait
-        self.kept = True
-        self._streams = streams
-        self._first_id = last_id + 1
-        self._last_id = last_id
-        self._events: list[RunEvent] = []
-        self._changed = asyncio.Event()
-        self.ended = False
-
-    @property
-    def last_id(self) -> int:
-        """Number of the last event that was published, delivered or not."""
-        return self._last_id
-
-    def publish(self, kind: str, data: bytes) -> None:
-        """Number an event and hand it to the log; it reaches readers once the log has it."""
-        self._last_id += 1
-        self._streams.enqueue(self, RunEvent(self._last_id, kind, data))
-
-    def deliver(self, event: RunEvent) -> None:
-        self._events.append(event)
-        if event.is_terminal:
-            self.ended = True
-        self.wake()
-
-    def end(self) -> None:
-        """No more events will come from this process, with or without a terminal one."""
-        self.ended = True
-        self.wake()
-
-    @property
-    def begins_after(self) -> int:
-        """Number of the last event that was told before this process had the run."""
-        return self._first_id - 1
-
-    def can_tell(self, after: int) -> bool:
-        """Whether what follows event `after` is among ours, or may still come from here."""
-        return after + 1 >= self._first_id and (not self.ended or after < self._first_id + len(self._events) - 1)
-
-    def since(self, after: int) -> list[RunEvent]:
-        return self._events[after + 1 - self._first_id :]
-
-    def has(self, after: int) -> bool:
-        """Whether there is an event after `after`, or none will ever come from here."""
-        return self.ended or self._first_id + len(self._events) > after + 1
-
-    async def change(self) -> None:
-        """Return when something happened, or at the next tick."""
-        await self._changed.wait()
-
-    def wake(self) -> None:
-        """Let the readers look again."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-
 class RunStreams:
     """One per process. `start` it before use, `close` it at the end."""
 
     def __init__(self, log: StreamLog, states: RunStates, *, keep_seconds: int, idle_seconds: float) -> None:
         self._log = log
+        self._writer = StreamWriter(log, keep_seconds=keep_seconds)
         self._idle_seconds = idle_seconds
         self._states = states
         self._keep_seconds = keep_seconds
         self._live: dict[UUID, LiveStream] = {}
         self._ended: OrderedDict[UUID, LiveStream] = OrderedDict()
-        self._pending: list[tuple[LiveStream, RunEvent]] = []
-        self._wakeup = asyncio.Event()
         self._closing = asyncio.Event()
-        self._is_pumping = False
-        self._pump: asyncio.Task[None] | None = None
         self._tick: asyncio.Task[None] | None = None
 
+    @property
+    def live(self) -> list[LiveStream]:
+        """Of the runs that this process executes now."""
+        return list(self._live.values())
+
     def start(self) -> None:
-        self._is_pumping = True
-        self._pump = asyncio.create_task(self._run_pump(), name="run-streams")
+        self._writer.start()
         self._tick = asyncio.create_task(self._tick_for_ever(), name="run-streams-tick")
 
     def stop_following(self) -> None:
         """End every reader, so that its client goes to another process. Idempotent."""
         self._closing.set()
-        for stream in [*self._live.values()]:
+        for stream in self.live:
             stream.end()
 
     async def close(self) -> None:
         """Hand the log what is left, and stop."""
         self.stop_following()
-        # Not cancelled: a command that is cut half-way costs its connection, and what it kept is not known.
-        self._is_pumping = False
-        self._wakeup.set()
-        if self._pump is not None:
-            await asyncio.gather(self._pump, return_exceptions=True)
-        await self._flush()
+        await self._writer.close()
         if self._tick is not None:
             self._tick.cancel()
             await asyncio.gather(self._tick, return_exceptions=True)
@@ -150,9 +81,7 @@ class RunStreams:
             events = await self.logged(run_id)
             last_id = max([last_id, at_least or 0, *(event.id for event in events)])
             after_wait = bool(events) and events[-1].type == WAITING
-            # Whoever gave the run back may have sealed what its predecessor left.
-            await self._log.reopen(run_id, last_id)
-        stream = LiveStream(run_id, self, last_id=last_id, after_wait=after_wait)
+        stream = LiveStream(run_id, self._writer.enqueue, last_id=last_id, is_resumed=resumed, after_wait=after_wait)
         self._live[run_id] = stream
         return stream
 
@@ -174,13 +103,14 @@ class RunStreams:
             del self._live[stream.run_id]
         self._ended[stream.run_id] = stream
         if len(self._ended) > _ENDED_STREAMS_KEPT:
-            self._ended.popitem(last=False)
+            _, forgotten = self._ended.popitem(last=False)
+            self._writer.forget(forgotten)
         await self._log.keep_for(stream.run_id, self._keep_seconds)
 
     async def _handed_over(self, stream: LiveStream) -> None:
         """Return when the log has what was published: after that, whoever goes on numbers from there."""
         # Once this process has closed its streams, nobody hands over any more.
-        while self._is_pumping and not stream.has(stream.last_id - 1):
+        while self._writer.is_running and not stream.has(stream.last_id - 1):
             await stream.change()
 
     async def seal(self, run_id: UUID) -> list[RunEvent]:
@@ -191,10 +121,6 @@ class RunStreams:
     async def conclude(self, run_id: UUID, last_id: int, closing: list[RunEvent]) -> None:
         """Add the last events of a run that ended without being live here, after number `last_id`."""
         await self._log.conclude(run_id, last_id, closing, seconds=self._keep_seconds)
-
-    def enqueue(self, stream: LiveStream, event: RunEvent) -> None:
-        self._pending.append((stream, event))
-        self._wakeup.set()
 
     async def follow(self, run_id: UUID, after: int, *, may_skip: bool = False) -> AsyncGenerator[list[RunEvent]]:
         """Every event after number `after`, in order, in batches as they come, up to the terminal one.
@@ -244,14 +170,14 @@ class RunStreams:
         if flowing:
             # As long as events come, nobody need ask PostgreSQL whether the run goes on.
             found = await self._log.read(run_id, after, wait_seconds=_POLL_SECONDS)
-            if found and (may_skip or found[0].id == after + 1):
-                return found
+            if found and (following := found if may_skip else unbroken(found, after)):
+                return following
         status = await self._states.status(run_id)
         ended = status is None or status in FINAL_STATUSES or status is RunStatus.AWAITING_APPROVAL
         # The terminal event follows the commit by a moment, so the log gets a last chance.
         found = await self._log.read(run_id, after, wait_seconds=_LAST_CHANCE_SECONDS if ended else _POLL_SECONDS)
-        if found and (may_skip or found[0].id == after + 1):
-            return found
+        if found and (following := found if may_skip else unbroken(found, after)):
+            return following
         if not ended:
             if found is None or found:
                 # The log is away, or has a hole here: reading it again will not wait by itself.
@@ -267,30 +193,15 @@ class RunStreams:
         """One clock for all readers, so that they notice silence without a timer for every batch."""
         while True:
             await asyncio.sleep(min(1.0, self._idle_seconds / 3))
-            for stream in list(self._live.values()):
+            for stream in self.live:
                 stream.wake()
+            self._writer.look_again()
 
-    async def _run_pump(self) -> None:
-        while self._is_pumping:
-            await self._wakeup.wait()
-            self._wakeup.clear()
-            await self._flush()
 
-    async def _flush(self) -> None:
-        batch, self._pending = self._pending, []
-        if not batch:
-            return
-        kept = [(stream, event) for stream, event in batch if stream.kept]
-        results = await self._log.append([(stream.run_id, event) for stream, event in kept]) if kept else []
-        for (stream, _), result in zip(kept, results, strict=True):
-            # After a hole the log of this run would lie, so it gets nothing more.
-            stream.kept = stream.kept and result is Kept.YES
-            if result is Kept.NUMBER_TAKEN:
-                # The run was taken from us, and our readers have to hear it from who has it now.
-                stream.end()
-        for stream, event in batch:
-            if not stream.ended:
-                stream.deliver(event)
+def unbroken(events: list[RunEvent], after: int) -> list[RunEvent]:
+    """What follows event `after` without a gap: where the log was away for a while, what comes later is no answer."""
+    expected = range(after + 1, after + 1 + len(events))
+    return [event for event, _ in takewhile(lambda pair: pair[0].id == pair[1], zip(events, expected, strict=True))]
 
 
 def snapshot(state: RunState, after: int) -> list[RunEvent]:

@@ -18,8 +18,9 @@ from chat_api.config import ApiSettings
 from chat_api.kit.models import new_id
 from chat_api.main import create_app
 from chat_api.runs.engine import RunEngine
-from shared.settings import Environment
+from tests.factories.compiled_statements import share_compiled_statements
 from tests.factories.operations import Operation, operations_of
+from tests.factories.settings import api_settings
 from tests.fakes.agent import ScriptedAgent
 from tests.fakes.clock import MovableClock
 
@@ -168,7 +169,7 @@ class ChatApi:
         run: Json = answer.json()
         return run
 
-    async def run_ended(self, person: Person, run_id: str, *, within: float = 5) -> Json:
+    async def run_ended(self, person: Person, run_id: str, *, within: float = 30) -> Json:
         async with asyncio.timeout(within):
             while True:
                 run = await self.run(person, run_id)
@@ -178,7 +179,7 @@ class ChatApi:
 
     async def has_left(self, run_id: str) -> None:
         """Wait until nothing here has to do with the run any more, also what comes after it has ended or waits."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while any(task.get_name() == f"run-{run_id}" for task in asyncio.all_tasks()):
                 await asyncio.sleep(0.005)
 
@@ -219,24 +220,27 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 @functools.cache
 def _operations() -> tuple[Operation, ...]:
-    return tuple(operations_of(create_app(ApiSettings(environment=Environment.TEST)).openapi()))
+    return tuple(operations_of(create_app(api_settings()).openapi()))
 
 
 @asynccontextmanager
 async def chat_api(
     database_url: str, redis_url: str | None, agent: ScriptedAgent | None = None, **settings: Any
 ) -> AsyncIterator[ChatApi]:
-    """Start the application and stop it, as the server would."""
+    """Start the application and stop it, as the server would.
+
+    It waits long for a Valkey that is slow because the machine is: without it, things are told otherwise, as designed.
+    """
     agent = agent or ScriptedAgent()
     clock = MovableClock()
-    loaded = ApiSettings(
-        environment=Environment.TEST,
+    loaded = api_settings(
         database_url=SecretStr(database_url),
         redis_url=None if redis_url is None else SecretStr(redis_url),
-        **settings,
+        **{"redis_command_seconds": 10, **settings},
     )
     app = create_app(loaded, clock=clock, agent_transport=agent)
     async with app.router.lifespan_context(app):
+        share_compiled_statements(app.state.database.engine)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://colloquy.test", timeout=30) as client:
             yield ChatApi(app, client, agent, clock, loaded)

@@ -139,7 +139,7 @@ async def test_stores_that_are_away_are_told_as_such() -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     url = SecretStr(f"postgresql+asyncpg://nobody:nothing@{nowhere}/nothing")
     database = await Database.open(ApiSettings(environment=Environment.TEST, database_url=url))
-    redis = RedisClients(f"redis://{nowhere}/0")
+    redis = RedisClients(f"redis://{nowhere}/0", command_seconds=10)
     registry = CollectorRegistry()
     await Backlog(registry, database, redis).look()
     assert value(registry, "dependency_up", dependency="database") == 0
@@ -150,7 +150,7 @@ async def test_stores_that_are_away_are_told_as_such() -> None:
 
 
 async def test_redis_that_is_there_is_told_too(open_database: Database, redis_url: str) -> None:
-    redis = RedisClients(redis_url)
+    redis = RedisClients(redis_url, command_seconds=10)
     registry = CollectorRegistry()
     await Backlog(registry, open_database, redis).look()
     assert value(registry, "dependency_up", dependency="redis") == 1

@@ -56,7 +56,7 @@ async def until(true: Callable[[], Any], within: float = 5.0) -> None:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[RedisClients]:
-    clients = RedisClients(redis_url)
+    clients = RedisClients(redis_url, command_seconds=10)
     yield clients
     await clients.close()
 
@@ -156,7 +156,7 @@ async def test_a_connection_that_is_killed_comes_back_and_everything_is_looked_a
 
 async def test_what_is_followed_while_the_line_breaks_is_followed_afterwards(redis_url: str) -> None:
     async with store_line(redis_url) as line:
-        clients = RedisClients(line.url)
+        clients = RedisClients(line.url, command_seconds=10)
         async with listening(clients) as ear:
             await ear.follow(uuid4())
             wanted = set()
@@ -167,7 +167,7 @@ async def test_what_is_followed_while_the_line_breaks_is_followed_afterwards(red
                 if number % 5 == 0:
                     line.cut()
             await until(lambda: ear.listener._wanted <= ear.listener._subscribed and wanted <= set(ear.caught_up), 10)
-            last = RedisClients(redis_url)
+            last = RedisClients(redis_url, command_seconds=10)
             for session_id in wanted:
                 receivers = await last.commands.publish(channel_of(session_id), encode(EventsAdded(1), "there"))
                 assert receivers == 1

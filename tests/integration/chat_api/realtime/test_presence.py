@@ -62,8 +62,8 @@ class Process:
 
 
 @asynccontextmanager
-async def running(url: str) -> AsyncIterator[Process]:
-    redis = RedisClients(url)
+async def running(url: str, command_seconds: float = 10) -> AsyncIterator[Process]:
+    redis = RedisClients(url, command_seconds=command_seconds)
     process = Process(redis)
     await process.start()
     try:
@@ -163,7 +163,7 @@ async def test_coming_and_going_many_times_ends_as_it_is(two: tuple[Process, Pro
 
 async def test_what_another_version_wrote_is_passed_over(two: tuple[Process, Process], redis_url: str) -> None:
     here, there = two
-    redis = RedisClients(redis_url)
+    redis = RedisClients(redis_url, command_seconds=10)
     await redis.commands.zadd(f"colloquy:presence:{SESSION.hex}", {"nobody": 9e12})
     await redis.commands.zadd(f"colloquy:presence:{SESSION.hex}", {b"\xff:x:y": 9e12})
     await redis.close()
@@ -174,7 +174,7 @@ async def test_what_another_version_wrote_is_passed_over(two: tuple[Process, Pro
 
 @asynccontextmanager
 async def behind_a_line(url: str) -> AsyncIterator[tuple[StoreLine, Process]]:
-    async with store_line(url) as line, running(line.url) as process:
+    async with store_line(url) as line, running(line.url, command_seconds=0.5) as process:
         yield line, process
 
 

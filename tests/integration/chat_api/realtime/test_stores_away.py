@@ -27,7 +27,7 @@ async def process(clean_database: Database, redis_url: str) -> AsyncIterator[Pro
     async with (
         store_line(clean_database.api_url) as postgres,
         store_line(redis_url) as valkey,
-        chat_api(postgres.url, valkey.url, ws_sweep_seconds=0.2) as chat,
+        chat_api(postgres.url, valkey.url, ws_sweep_seconds=0.2, redis_command_seconds=0.5) as chat,
     ):
         yield Process(chat, postgres, valkey)
 

@@ -12,8 +12,8 @@ import pytest
 from chat_api.runs.events import RunEvent
 from chat_api.runs.models import RunStatus
 from chat_api.runs.repository import RunState
-from chat_api.runs.stream_log import Kept, NoStreamLog
-from chat_api.runs.streams import RunStreams, snapshot
+from chat_api.runs.stream_log import Entry, Kept, NoStreamLog
+from chat_api.runs.streams import RunStreams, snapshot, unbroken
 
 
 class SlowLog(NoStreamLog):
@@ -27,7 +27,7 @@ class SlowLog(NoStreamLog):
         self.at_once = 0
         self.most_at_once = 0
 
-    async def append(self, entries: Sequence[tuple[UUID, RunEvent]]) -> list[Kept]:
+    async def append(self, entries: Sequence[Entry]) -> list[Kept]:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.asked.set()
@@ -38,7 +38,7 @@ class SlowLog(NoStreamLog):
             raise
         finally:
             self.at_once -= 1
-        self.taken.extend(event.data for _, event in entries)
+        self.taken.extend(event.data for _, event, _ in entries)
         return [Kept.YES] * len(entries)
 
 
@@ -96,6 +96,32 @@ def test_a_run_that_waits_is_told_whole_and_once() -> None:
 @pytest.mark.parametrize("status", [RunStatus.QUEUED, RunStatus.RUNNING])
 def test_a_run_that_went_on_a_moment_ago_has_no_end_to_tell(status: RunStatus) -> None:
     assert snapshot(Runs(status, 0).now, 4) == []
+
+
+class HoledLog(NoStreamLog):
+    """Was away when events 4 and 5 were said."""
+
+    async def read(self, run_id: UUID, after: int, *, wait_seconds: float) -> list[RunEvent] | None:
+        return [RunEvent(number, "message.delta", b"{}") for number in (2, 3, 6, 7) if number > after]
+
+
+async def test_what_comes_after_a_hole_is_not_told_as_if_there_was_none() -> None:
+    streams = RunStreams(HoledLog(), Runs(RunStatus.COMPLETED, 9), keep_seconds=60, idle_seconds=1)
+    async with asyncio.timeout(30), aclosing(streams.follow(uuid4(), 1)) as batches:
+        told = [event for batch in [batch async for batch in batches] for event in batch]
+    assert numbers(told) == [2, 3, 8, 9]
+    assert [event.type for event in told[2:]] == ["message.updated", "run.completed"]
+
+
+async def test_who_may_skip_is_told_what_comes_after_a_hole() -> None:
+    streams = RunStreams(HoledLog(), Runs(RunStatus.RUNNING, 0), keep_seconds=60, idle_seconds=1)
+    async with asyncio.timeout(30), aclosing(streams.follow(uuid4(), 3, may_skip=True)) as batches:
+        assert numbers(await anext(batches)) == [6, 7]
+
+
+@pytest.mark.parametrize(("after", "whole"), [(1, [2, 3]), (2, [3]), (3, []), (5, [6, 7]), (7, [])])
+async def test_only_what_follows_without_a_gap_is_unbroken(after: int, whole: list[int]) -> None:
+    assert numbers(unbroken(await HoledLog().read(uuid4(), after, wait_seconds=0) or [], after)) == whole
 
 
 async def test_nobody_asks_without_a_pause_whether_a_run_still_waits() -> None:
