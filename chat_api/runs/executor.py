@@ -104,10 +104,12 @@ class RunExecutor:
 
     async def begin(self, claim: Claim) -> None:
         """Answer a run that is leased to us."""
-        earlier = self._active.get(claim.lease.run_id)
-        if earlier is not None:
+        other = self._active.get(claim.lease.run_id)
+        if other is not None:
             # We froze past our own lease and got the run a second time: the later attempt alone may speak.
-            await self._give_way(earlier)
+            if other.claim.lease.attempt >= claim.lease.attempt:
+                return
+            await self._give_way(other)
         stream = await self._streams.open(
             claim.lease.run_id, resumed=claim.lease.attempt > 1, at_least=claim.stream_position
         )

@@ -41,6 +41,9 @@ class RunRecovery:
         self._repository = repository
         self._streams = streams
         self._executor = executor
+        # Another name than the executor's: the answer to its claim may be so late that the lease has run out, and then
+        # the two must not write beside each other.
+        self._owner = f"{executor.owner}:recovery"
         self._approvals = approvals
         self._quotas = quotas
         self._settings = settings
@@ -73,7 +76,7 @@ class RunRecovery:
         if self._store_was_down:
             await self._hear_who_lives()
         orphans = await self._repository.take_over(
-            self._executor.owner, self._settings.run_lease_seconds, self._executor.active_runs
+            self._owner, self._settings.run_lease_seconds, self._executor.active_runs
         )
         for orphan in orphans:
             # One that cannot be settled must not keep the others waiting; its lease runs out again.

@@ -9,6 +9,12 @@ from uuid import UUID
 
 import pytest
 
+from chat_api.kit.models import new_id
+from chat_api.runs.events import RunEvent
+from chat_api.runs.recovery import RunRecovery
+from chat_api.runs.repository import Holder, RunRepository
+from chat_api.runs.stream_log import NoStreamLog
+from chat_api.runs.streams import RunStreams
 from tests.factories.chat import ChatApi, Person, chat_api, joined_text
 from tests.fakes.agent import Gate, saying
 from tests.stores import Database
@@ -199,3 +205,69 @@ async def test_a_later_attempt_is_not_kept_alive_by_an_earlier_one(chat: ChatApi
     await chat.engine.executor.beat()
     [row] = await chat.rows("SELECT lease_expires_at < now() AS lapsed FROM chat.runs WHERE id = $1", UUID(run_id))
     assert row["lapsed"]
+
+
+class SlowSeal(RunStreams):
+    """Seals when it is let."""
+
+    def __init__(self, states: RunRepository) -> None:
+        super().__init__(NoStreamLog(), states, keep_seconds=60, idle_seconds=1)
+        self.reached = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def seal(self, run_id: UUID) -> list[RunEvent]:
+        self.reached.set()
+        await self.may_go_on.wait()
+        return []
+
+
+async def test_whose_claim_was_answered_too_late_cannot_write_beside_the_recovery_of_the_same_process(
+    chat: ChatApi, ann: Person
+) -> None:
+    session = await chat.session(ann, reply_policy="never")
+    body = await chat.said(ann, session)
+    run_id, engine = UUID(int=3), chat.engine
+    await chat.rows(
+        "INSERT INTO chat.runs (session_id, id, trigger_message_id) VALUES ($1, $2, $3)",
+        UUID(session["id"]),
+        run_id,
+        UUID(body["message"]["id"]),
+    )
+    await engine.recovery.stop()
+    claim = await engine.repository.claim(UUID(session["id"]), Holder(engine.executor.owner, 0.01), new_id())
+    assert claim is not None
+    await asyncio.sleep(0.05)
+    streams = SlowSeal(engine.repository)
+    recovery = RunRecovery(
+        engine.repository, streams, engine.executor, engine.recovery._approvals, engine.quotas, chat.settings
+    )
+    recovering = asyncio.create_task(recovery.recover())
+    async with asyncio.timeout(30):
+        await streams.reached.wait()
+        assert await engine.repository.heartbeat(engine.executor.owner, 60, {run_id: claim.lease.attempt}, {}) == {}
+        streams.may_go_on.set()
+        await recovering
+    assert (await chat.run_ended(ann, str(run_id), within=30))["status"] == "completed"
+
+
+async def test_a_claim_that_is_answered_after_a_later_one_is_dropped(chat: ChatApi, ann: Person) -> None:
+    gate = Gate(first="")
+    chat.agent.script = gate
+    session = await chat.session(ann, reply_policy="never")
+    body = await chat.said(ann, session)
+    run_id, engine = UUID(int=4), chat.engine
+    await chat.rows(
+        "INSERT INTO chat.runs (session_id, id, trigger_message_id) VALUES ($1, $2, $3)",
+        UUID(session["id"]),
+        run_id,
+        UUID(body["message"]["id"]),
+    )
+    late = await engine.repository.claim(UUID(session["id"]), Holder(engine.executor.owner, 60), new_id())
+    assert late is not None
+    assert await engine.repository.release(late.lease)
+    await engine.executor.start_next(UUID(session["id"]))
+    await gate.arrival()
+    await engine.executor.begin(late)
+    gate.opened.set()
+    assert (await chat.run_ended(ann, str(run_id), within=30))["status"] == "completed"
+    assert len(chat.agent.requests) == 1

@@ -17,7 +17,6 @@ _SESSIONS = 8
 _SECONDS = 2.0
 _FINAL = ("completed", "failed", "cancelled")
 _SETTINGS: dict[str, Any] = {
-    "run_lease_seconds": 1,
     "run_heartbeat_seconds": 0.1,
     "run_poll_seconds": 0.1,
     "shutdown_seconds": 0.4,
@@ -72,7 +71,7 @@ class Storm:
 
 async def _quiet(chat: ChatApi) -> None:
     """Whatever still waits expires, and everything ends."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await chat.rows("SELECT 1 FROM chat.runs WHERE NOT status = ANY($1::text[])", list(_FINAL)):
             await asyncio.sleep(0.1)
 
@@ -90,9 +89,11 @@ async def _whole_stream(chat: ChatApi, person: Person, run_id: str) -> list[Even
 async def test_every_run_ends_and_nothing_runs_twice_or_unasked(
     clean_database: Database, redis_url: str, seed: int, freezes: bool
 ) -> None:
+    # Nobody is thought dead where nobody is, however busy the machine.
+    settings = _SETTINGS | {"run_lease_seconds": 1 if freezes else 60}
     async with (
-        chat_api(clean_database.api_url, redis_url, **_SETTINGS) as one,
-        chat_api(clean_database.api_url, redis_url, **_SETTINGS) as other,
+        chat_api(clean_database.api_url, redis_url, **settings) as one,
+        chat_api(clean_database.api_url, redis_url, **settings) as other,
     ):
         storm = Storm(seed, [one, other])
         ann = await one.person()
@@ -103,7 +104,8 @@ async def test_every_run_ends_and_nothing_runs_twice_or_unasked(
         await asyncio.gather(*people)
         await _quiet(one)
         executions = await one.rows("SELECT * FROM chat.tool_executions")
-        assert Counter(row["status"] for row in executions).keys() <= {"succeeded", "failed", "rejected"}
+        ended = {"succeeded", "failed", "rejected"}
+        assert not [(row["run_id"], row["status"]) for row in executions if row["status"] not in ended]
         assert len(executions) > _SESSIONS
         for row in executions:
             if row["risk"] == "risky" and row["started_at"] is not None:
@@ -120,13 +122,21 @@ async def test_every_run_ends_and_nothing_runs_twice_or_unasked(
             assert events["numbers"] == list(range(1, len(events["numbers"]) + 1))
         for run in await one.rows("SELECT id, status, stream_length FROM chat.runs"):
             told = await _whole_stream(other, ann, str(run["id"]))
-            if not _is_whole(told):
-                # A Valkey that does not answer in time, on a busy machine, is told in pieces. What was lost stays so.
-                await asyncio.sleep(2)
-                told = await _whole_stream(other, ann, str(run["id"]))
-            assert _is_whole(told), [(event.id, event.type) for event in told]
+            assert _is_whole(told) or (freezes and _skips_to_the_end(told)), (
+                f"{run['id']}: {' '.join(f'{event.id}:{event.type}' for event in told)}"
+            )
             assert told[-1].type == f"run.{run['status']}"
 
 
 def _is_whole(told: list[Event]) -> bool:
     return [event.id for event in told] == list(range(1, len(told) + 1))
+
+
+def _skips_to_the_end(told: list[Event]) -> bool:
+    """Of what was stored by a process that was thought dead before it told of it, readers hear by the whole reply."""
+    *before, updated, terminal = told
+    return (
+        _is_whole(before)
+        and [updated.type, terminal.type[:4]] == ["message.updated", "run."]
+        and before[-1].id < updated.id == terminal.id - 1
+    )
