@@ -82,9 +82,7 @@ def create_app(settings: AgentSettings, assemble_parts: Callable[[AgentSettings]
         collections=parts.index.collections,
         regeneration=parts.index.regeneration,
         keys=parts.keys,
-        callers=service_signer(
-            settings.service_key.get_secret_value(), issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE
-        ),
+        callers=service_signer(settings.service_keys, issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE),
         configured=frozenset(parts.models),
         defaults=settings.model_defaults,
         heartbeat_seconds=settings.stream_heartbeat_seconds,

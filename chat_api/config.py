@@ -86,6 +86,9 @@ class ApiSettings(CommonSettings):
     db_pool_size: int = Field(default=5, ge=1)
     db_max_overflow: int = Field(default=5, ge=0)
     db_statement_pool_size: int = Field(default=10, ge=1, description="Connections for the one-statement hot paths.")
+    db_pool_seconds: float = Field(
+        default=2, gt=0, le=30, description="Longest wait for a free connection, after which a request is refused."
+    )
     db_event_pool_size: int = Field(
         default=2,
         ge=1,

@@ -43,7 +43,8 @@ from chat_api.documents.router import router as documents_router
 from chat_api.documents.schemas import DocumentGone
 from chat_api.kit.bound_route import API_PREFIX, mount_bound, operation_id
 from chat_api.kit.clock import Clock, SystemClock
-from chat_api.kit.db import Database, install_store_handlers
+from chat_api.kit.db import Database
+from chat_api.kit.dependencies import install_store_handlers
 from chat_api.kit.redis import RedisClients
 from chat_api.kit.scratch import remove_abandoned
 from chat_api.kit.storage import open_storage

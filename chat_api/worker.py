@@ -174,7 +174,7 @@ def webhook_runner(settings: ApiSettings, database: Database, sender: WebhookSen
     deliver = DeliverWebhook(
         database,
         sender,
-        WebhookSecrets(settings.secret_key.get_secret_value()),
+        WebhookSecrets(settings.secret_keys),
         clock,
         at_once=settings.max_concurrent_deliveries // 2,
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,19 @@ from jose.exceptions import JOSEError
 ALGORITHM = "HS256"
 MAX_TOKEN_CHARS = 4096
 MIN_KEY_BYTES = 32
+
+
+# Of python-jose, for whatever a stranger may write in the place of a token.
+_REFUSALS = (
+    JWTError,
+    JOSEError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 
 
 class TokenKind(StrEnum):
@@ -36,6 +49,27 @@ class ServiceName(StrEnum):
 
 class WeakKey(ValueError):
     """A signing key of fewer than 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The key that makes everything new, and those whose work is accepted beside it while keys are changed.
+
+    A previous key may also be one that is about to become the current one: it has to be accepted everywhere before
+    anybody signs with it. Raises `WeakKey`. Its `repr` shows no key.
+    """
+
+    current: str = field(repr=False)
+    previous: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if any(len(key.encode()) < MIN_KEY_BYTES for key in self):
+            raise WeakKey(f"A signing key needs {MIN_KEY_BYTES} bytes or more")
+
+    def __iter__(self) -> Iterator[str]:
+        """The current one first."""
+        yield self.current
+        yield from self.previous
 
 
 class InvalidToken(Exception):
@@ -54,12 +88,12 @@ class Claims:
 class TokenSigner:
     """Makes and checks tokens of one kind, from one issuer, for one audience.
 
-    Raises `WeakKey` on construction and `InvalidToken` from `verify`.
+    A lone key is a ring of one. Raises `WeakKey` on construction and `InvalidToken` from `verify`.
     """
 
     def __init__(
         self,
-        key: str,
+        key: str | KeyRing,
         *,
         kind: TokenKind,
         issuer: str,
@@ -67,9 +101,7 @@ class TokenSigner:
         lifetime: timedelta,
         now: Callable[[], float] = time.time,
     ) -> None:
-        if len(key.encode()) < MIN_KEY_BYTES:
-            raise WeakKey(f"A signing key needs {MIN_KEY_BYTES} bytes or more")
-        self._key = key
+        self._keys = key if isinstance(key, KeyRing) else KeyRing(key)
         self._kind = kind
         self._issuer = issuer
         self._audience = audience
@@ -87,7 +119,7 @@ class TokenSigner:
             "exp": issued + int(self.lifetime.total_seconds()),
             "jti": uuid.uuid4().hex,
         }
-        token: str = jwt.encode(claims, self._key, algorithm=ALGORITHM)
+        token: str = jwt.encode(claims, self._keys.current, algorithm=ALGORITHM)
         return token
 
     def verify(self, token: str) -> Claims:
@@ -97,24 +129,34 @@ class TokenSigner:
             header: dict[str, Any] = jwt.get_unverified_header(token)
             if header.get("alg") != ALGORITHM or "crit" in header:
                 raise InvalidToken
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],
-                audience=self._audience,
-                issuer=self._issuer,
-                options={f"require_{name}": True for name in ("exp", "iat", "aud", "iss", "sub", "jti")},
-            )
-        except (JWTError, JOSEError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        except _REFUSALS:
             raise InvalidToken from None
+        claims = self._claims(token)
         expires_at = claims["exp"]
         if claims.get("typ") != self._kind.value or not isinstance(expires_at, int) or expires_at <= self._now():
             raise InvalidToken
         return Claims(subject=claims["sub"], token_id=claims["jti"], expires_at=expires_at)
 
+    def _claims(self, token: str) -> dict[str, Any]:
+        """What one of the keys signed, the current one first. Signatures are compared in constant time."""
+        for key in self._keys:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    key,
+                    algorithms=[ALGORITHM],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    options={f"require_{name}": True for name in ("exp", "iat", "aud", "iss", "sub", "jti")},
+                )
+            except _REFUSALS:
+                continue
+            return claims
+        raise InvalidToken
+
 
 def service_signer(
-    key: str, *, issuer: ServiceName, audience: ServiceName, now: Callable[[], float] = time.time
+    key: str | KeyRing, *, issuer: ServiceName, audience: ServiceName, now: Callable[[], float] = time.time
 ) -> TokenSigner:
     """Tokens that one service shows the other. They live for five minutes and are minted anew as needed."""
     return TokenSigner(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
-from shared.security import MIN_KEY_BYTES
+from shared.security import MIN_KEY_BYTES, KeyRing
 
 # Known to everybody, so they are refused outside development and test.
 DEVELOPMENT_SECRET_KEY = "development-only-secret-key-change-me-0123456789"  # noqa: S105 - public on purpose
@@ -36,6 +37,14 @@ def configured_data_dir() -> Path:
     return Path(os.environ.get("COLLOQUY_DATA_DIR") or dotenv_values(".env").get("COLLOQUY_DATA_DIR") or ".data")
 
 
+def _is_short(key: SecretStr) -> bool:
+    return len(key.get_secret_value().encode()) < MIN_KEY_BYTES
+
+
+def _ring(current: SecretStr, previous: Sequence[SecretStr]) -> KeyRing:
+    return KeyRing(current.get_secret_value(), tuple(key.get_secret_value() for key in previous))
+
+
 class SettingsError(Exception):
     """The settings cannot work. The message is for an operator: one line per cause."""
 
@@ -50,7 +59,13 @@ class CommonSettings(BaseSettings):
     environment: Environment = Environment.DEVELOPMENT
     data_dir: Path = Path(".data")
     secret_key: SecretStr = SecretStr(DEVELOPMENT_SECRET_KEY)
+    previous_secret_keys: list[SecretStr] = Field(
+        default_factory=list, description="Accepted beside `secret_key` while it is changed, as JSON."
+    )
     service_key: SecretStr = SecretStr(DEVELOPMENT_SERVICE_KEY)
+    previous_service_keys: list[SecretStr] = Field(
+        default_factory=list, description="Accepted beside `service_key` while it is changed, as JSON."
+    )
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65535)
     api_url: str | None = Field(default=None, description="Where the agent finds the chat API.")
@@ -64,17 +79,36 @@ class CommonSettings(BaseSettings):
     @model_validator(mode="after")
     def _keys_are_strong(self) -> Self:
         causes = []
-        for name in ("secret_key", "service_key"):
-            key = getattr(self, name).get_secret_value()
-            variable = f"COLLOQUY_{name.upper()}"
-            if len(key.encode()) < MIN_KEY_BYTES:
+        for variable, key in (("COLLOQUY_SECRET_KEY", self.secret_key), ("COLLOQUY_SERVICE_KEY", self.service_key)):
+            if _is_short(key):
                 causes.append(f"{variable} needs {MIN_KEY_BYTES} bytes or more")
-            is_default = key in (DEVELOPMENT_SECRET_KEY, DEVELOPMENT_SERVICE_KEY)
-            if is_default and self.environment not in (Environment.DEVELOPMENT, Environment.TEST):
+            if self._is_refused_here(key):
                 causes.append(f"{variable} must be set outside development")
+        for variable, keys in (
+            ("COLLOQUY_PREVIOUS_SECRET_KEYS", self.previous_secret_keys),
+            ("COLLOQUY_PREVIOUS_SERVICE_KEYS", self.previous_service_keys),
+        ):
+            if any(map(_is_short, keys)):
+                causes.append(f"Each key of {variable} needs {MIN_KEY_BYTES} bytes or more")
+            if any(map(self._is_refused_here, keys)):
+                causes.append(f"{variable} must not have the known keys of development")
         if causes:
             raise ValueError("\n".join(causes))
         return self
+
+    def _is_refused_here(self, key: SecretStr) -> bool:
+        is_known = key.get_secret_value() in (DEVELOPMENT_SECRET_KEY, DEVELOPMENT_SERVICE_KEY)
+        return is_known and self.environment not in (Environment.DEVELOPMENT, Environment.TEST)
+
+    @property
+    def secret_keys(self) -> KeyRing:
+        """What persons are shown tokens by, and stored secrets are sealed with."""
+        return _ring(self.secret_key, self.previous_secret_keys)
+
+    @property
+    def service_keys(self) -> KeyRing:
+        """What the services show each other tokens by."""
+        return _ring(self.service_key, self.previous_service_keys)
 
     @property
     def chat_api_base_url(self) -> str:

@@ -69,9 +69,7 @@ def assemble(settings: AgentSettings, embedder: Embedder | None = None) -> Parts
     introspection = _chat_api_client(chat_api, settings.introspection_seconds)
     message_search = _chat_api_client(chat_api, settings.message_search_seconds)
     service_token = ServiceToken(
-        service_signer(
-            settings.service_key.get_secret_value(), issuer=ServiceName.AGENT_SERVICE, audience=ServiceName.CHAT_API
-        ),
+        service_signer(settings.service_keys, issuer=ServiceName.AGENT_SERVICE, audience=ServiceName.CHAT_API),
         ServiceName.AGENT_SERVICE,
     )
     messages = ChatApiMessages(message_search, base_url=chat_api, service_token=service_token)

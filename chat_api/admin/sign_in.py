@@ -22,7 +22,7 @@ from chat_api.users.models import User
 from chat_api.users.passwords import PasswordHasher
 from chat_api.users.repository import UserRepository
 from shared.logging import get_logger
-from shared.security import InvalidToken, TokenKind, TokenSigner
+from shared.security import InvalidToken, KeyRing, TokenKind, TokenSigner
 
 log = get_logger("admin")
 
@@ -30,9 +30,9 @@ MAX_NAME_CHARS = 320
 MAX_PASSWORD_CHARS = 1024
 
 
-def cookie_signer(secret_key: str, lifetime: timedelta, clock: Clock) -> TokenSigner:
+def cookie_signer(secret_keys: KeyRing, lifetime: timedelta, clock: Clock) -> TokenSigner:
     return TokenSigner(
-        secret_key,
+        secret_keys,
         kind=TokenKind.ADMIN_PAGES,
         issuer=ISSUER,
         audience=f"{ISSUER}-admin",

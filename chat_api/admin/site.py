@@ -35,6 +35,7 @@ from chat_api.analytics.service import AnalyticsService
 from chat_api.auth.errors import TooManySignIns
 from chat_api.auth.request_limits import RequestLimits
 from chat_api.config import ApiSettings
+from shared.security import KeyRing
 from shared.settings import Environment
 
 _NAME = "admin"
@@ -91,6 +92,12 @@ class SignInPages(AuthProvider):
         return answer
 
 
+def _form_keys(secret_keys: KeyRing) -> list[str]:
+    """For the tokens of forms, derived from each key; the current one last, as itsdangerous wants the newest."""
+    derived = [hmac.new(key.encode(), _PURPOSE, hashlib.sha256).hexdigest() for key in secret_keys]
+    return derived[::-1]
+
+
 def build_site(state: State) -> ASGIApp:
     """From what the application keeps for its whole life."""
     settings: ApiSettings = state.settings
@@ -98,10 +105,9 @@ def build_site(state: State) -> ASGIApp:
     logging.getLogger("starlette_admin").setLevel(logging.CRITICAL)
     desk = Desk(state.database, state.clock)
     is_secure = settings.environment not in (Environment.DEVELOPMENT, Environment.TEST)
-    secret = settings.secret_key.get_secret_value()
     lifetime = timedelta(hours=settings.admin_session_hours)
     limits: RequestLimits = state.request_limits
-    sign_ins = AdminSignIns(desk, state.passwords, cookie_signer(secret, lifetime, state.clock))
+    sign_ins = AdminSignIns(desk, state.passwords, cookie_signer(settings.secret_keys, lifetime, state.clock))
     accounts = AccountDesk(desk, settings, state.plans, on_closed=state.authenticator.closed.add)
     admin = BaseAdmin(
         title="Colloquy",
@@ -112,7 +118,7 @@ def build_site(state: State) -> ASGIApp:
         static_dir=str(STATIC),
         index_view=UsageView(desk, AnalyticsService(AnalyticsRepository(state.database), state.clock)),
         auth_provider=SignInPages(sign_ins, limits, is_secure=is_secure),
-        secret_key=hmac.new(secret.encode(), _PURPOSE, hashlib.sha256).hexdigest(),
+        secret_key=_form_keys(settings.secret_keys),  # type: ignore[arg-type]  # it goes to itsdangerous, which takes lists
         timezone_config=None,
     )
     admin.templates.env.globals["csp_nonce"] = nonce_var.get

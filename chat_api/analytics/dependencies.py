@@ -10,7 +10,7 @@ from fastapi import Depends, Query
 from chat_api.analytics.repository import AnalyticsRepository
 from chat_api.analytics.service import AnalyticsService, Period
 from chat_api.auth.dependencies import TheClock
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 
 
 async def get_analytics(database: Statements, clock: TheClock) -> AnalyticsService:

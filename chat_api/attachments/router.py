@@ -17,7 +17,7 @@ from chat_api.attachments.service import AttachmentService, Create
 from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock, TheSettings
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.scratch import scratch_folder
 from chat_api.kit.storage import BytesMissing, Storage, StorageUnavailable

@@ -8,7 +8,7 @@ from fastapi import Depends
 
 from chat_api.audit.service import AuditLog
 from chat_api.auth.dependencies import TheClock
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Db
 
 
 async def get_audit_log(db: Db, clock: TheClock) -> AuditLog:

@@ -13,7 +13,8 @@ from chat_api.audit.schemas import AuditEntryRead
 from chat_api.auth.answers import answers
 from chat_api.auth.errors import AdminRequired
 from chat_api.auth.permissions import AdminActor
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.dependencies import Cursor, Limit
+from chat_api.kit.pagination import InvalidCursor, Page
 from shared.schema import GivenMoment
 
 router = APIRouter(prefix="/admin", tags=["Administration"])

@@ -86,7 +86,7 @@ class Authenticator:
         self._database = database
         self._clock = clock or SystemClock()
         self._tokens = TokenSigner(
-            settings.secret_key.get_secret_value(),
+            settings.secret_keys,
             kind=TokenKind.ACCESS,
             issuer=ISSUER,
             audience=ISSUER,
@@ -94,7 +94,7 @@ class Authenticator:
             now=self._seconds,
         )
         self._service_tokens = service_signer(
-            settings.service_key.get_secret_value(),
+            settings.service_keys,
             issuer=ServiceName.AGENT_SERVICE,
             audience=ServiceName.CHAT_API,
             now=self._seconds,

@@ -14,7 +14,7 @@ from chat_api.auth.sealing import SecretSeal
 from chat_api.auth.tickets import TicketService
 from chat_api.config import ApiSettings
 from chat_api.kit.clock import Clock
-from chat_api.kit.db import Db, Statements
+from chat_api.kit.dependencies import Db, Statements
 
 
 async def get_authenticator(request: Request) -> Authenticator:
@@ -43,7 +43,7 @@ async def get_api_keys(db: Db, clock: TheClock) -> ApiKeyService:
 
 
 async def get_seal(settings: TheSettings) -> SecretSeal:
-    return SecretSeal(settings.secret_key.get_secret_value())
+    return SecretSeal(settings.secret_keys)
 
 
 async def get_tickets(database: Statements, clock: TheClock, settings: TheSettings) -> TicketService:

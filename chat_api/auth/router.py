@@ -10,9 +10,9 @@ from chat_api.auth.dependencies import ApiKeys, TheAuthenticator, TheSeal
 from chat_api.auth.errors import ApiKeyNotFound, InsufficientScope
 from chat_api.auth.permissions import AccountHolder, AgentCaller
 from chat_api.auth.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Cursor, Db, Limit
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.pagination import InvalidCursor, Page
 from shared.contracts.introspection import KeyIntrospection, KeyIntrospectionRequest
 from shared.problems import MalformedRequest, NotAuthenticated, PayloadTooLarge, ServiceUnavailable, ValidationFailed
 from shared.web.responses import problems

@@ -11,7 +11,7 @@ from chat_api.auth.dependencies import TheClock
 from chat_api.auth.permissions import ChatReader, ChatWriter
 from chat_api.bots.models import Bot
 from chat_api.bots.service import BotService
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Db
 
 BotId = Annotated[UUID, Path(description="Id of the bot.")]
 

@@ -15,9 +15,9 @@ from chat_api.bots.models import Visibility
 from chat_api.bots.repository import BotFilter, BotSort
 from chat_api.bots.schemas import BotCreate, BotPatch, BotRead, BotShareRead
 from chat_api.bots.service import read
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Cursor, Db, Limit
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.users.errors import UserNotFound
 
 router = APIRouter(prefix="/bots", tags=["Bots"])

@@ -8,7 +8,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
 import click
-from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 Parameters = ParamSpec("Parameters")
@@ -25,8 +24,6 @@ def told_plainly(call: Callable[Parameters, Result]) -> Callable[Parameters, Res
             raise click.ClickException(f"the database says: {_first_line(error.orig)}") from None
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise click.ClickException(f"the database says: {_first_line(error)}") from None
-        except CommandError as error:
-            raise click.ClickException(_first_line(error)) from None
         except OSError as error:
             raise click.ClickException(f"the database does not answer ({type(error).__name__})") from None
 

@@ -10,9 +10,6 @@ from uuid import UUID
 
 import click
 
-from shared.problems import Problem
-from shared.settings import SettingsError
-
 if TYPE_CHECKING:
     from chat_api.config import ApiSettings
 
@@ -23,14 +20,29 @@ def main() -> None:
     """Run the command. Settings that cannot work exit with 2, everything else that is known with 1."""
     try:
         colloquy(prog_name="colloquy")
-    except SettingsError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
-    except Problem as problem:
-        click.echo(f"{problem.title}: {problem.detail}", err=True)
-        for item in problem.errors or []:
-            click.echo(f"  {'.'.join(str(part) for part in item.loc)}: {item.msg}", err=True)
-        sys.exit(1)
+    except Exception as error:
+        code = _told(error)
+        if code is None:
+            raise
+        sys.exit(code)
+
+
+def _told(error: Exception) -> int | None:
+    """Say what is known of the error, and return the exit code for it. None: nothing is known."""
+    from shared.problems import Problem
+    from shared.settings import SettingsError
+
+    match error:
+        case SettingsError():
+            click.echo(str(error), err=True)
+            return 2
+        case Problem():
+            click.echo(f"{error.title}: {error.detail}", err=True)
+            for item in error.errors or []:
+                click.echo(f"  {'.'.join(str(part) for part in item.loc)}: {item.msg}", err=True)
+            return 1
+        case _:
+            return None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,8 +68,10 @@ def api() -> None:
     """Run the chat API until it is stopped."""
     settings = _settings()
     _need_port(settings.api_host, settings.api_port, "COLLOQUY_API_PORT")
-    from chat_api.main import run
+    from shared.absent import TERMINAL, absent
 
+    with absent(*TERMINAL):
+        from chat_api.main import run
     sys.exit(run(settings))
 
 
@@ -72,8 +86,10 @@ def agent() -> None:
 def worker() -> None:
     """Run the worker (what is due later, and what died) until it is stopped."""
     settings = _settings()
-    from chat_api.worker import run
+    from shared.absent import TERMINAL, absent
 
+    with absent(*TERMINAL):
+        from chat_api.worker import run
     sys.exit(run(settings))
 
 
@@ -91,7 +107,8 @@ def upgrade(revision: str) -> None:
     migrations.run(migrations.upgrade, _owner_url(), revision)
 
 
-@migrate.command()
+# Without this, `-1` would be an option that nobody knows.
+@migrate.command(context_settings={"ignore_unknown_options": True})
 @click.argument("revision")
 def downgrade(revision: str) -> None:
     """Go back to REVISION (`-1`: one step, `base`: to the beginning)."""
@@ -296,6 +313,26 @@ def recount(*, repair: bool) -> None:
 
     _errors_only()
     sys.exit(0 if run_against_database(count_again(settings, repair=repair)) else 1)
+
+
+@colloquy.group()
+def secrets() -> None:
+    """What is stored sealed, because it has to be read again."""
+
+
+@secrets.command()
+def reseal() -> None:
+    """Seal it anew after a change of COLLOQUY_SECRET_KEY: 0 when all is under the new one, 1 where some is unreadable.
+
+    The key that it was sealed with has to be in COLLOQUY_PREVIOUS_SECRET_KEYS. May be stopped, and goes on when run
+    again.
+    """
+    settings = _settings()
+    from chat_api.cli.databases import run_against_database
+    from chat_api.cli.secrets import reseal as seal_anew
+
+    _errors_only()
+    sys.exit(0 if run_against_database(seal_anew(settings)) else 1)
 
 
 @colloquy.group()

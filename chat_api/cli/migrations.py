@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Concatenate, ParamSpec
 import click
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from chat_api.cli.databases import told_plainly
@@ -23,11 +25,11 @@ _ATTEMPTS = 5
 _PAUSE_SECONDS = 1.0
 
 
-def configuration(url: str | None = None) -> Config:
+def configuration(url: str | None = None, history: Path = HISTORY) -> Config:
     """`url` is the owner role's; migrations/env.py takes it from the attributes."""
-    config = Config()
+    config = Config(stdout=sys.stdout)  # as it is now; Alembic's default is what it was when Alembic was imported
     # Through the attribute of its own, a per cent sign in the folder's name would be taken for interpolation.
-    config.set_main_option("script_location", str(HISTORY).replace("%", "%%"))
+    config.set_main_option("script_location", str(history).replace("%", "%%"))
     config.attributes["url"] = url
     return config
 
@@ -59,12 +61,17 @@ def history() -> None:
     command.history(configuration())
 
 
-def revise(url: str, message: str, autogenerate: bool) -> None:
-    command.revision(configuration(url), message, autogenerate=autogenerate)
+def revise(url: str, message: str, autogenerate: bool, history: Path = HISTORY) -> None:
+    config = configuration(url, history)
+    config.attributes["compares"] = autogenerate
+    command.revision(config, message, autogenerate=autogenerate)
 
 
 def run(
     step: Callable[Concatenate[str, Parameters], None], url: str, *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> None:
-    """Run one of the above; what the database has against it becomes one line."""
-    told_plainly(step)(url, *args, **kwargs)
+    """Run one of the above; what the database or Alembic has against it becomes one line."""
+    try:
+        told_plainly(step)(url, *args, **kwargs)
+    except CommandError as error:
+        raise click.ClickException(str(error).partition("\n")[0]) from None

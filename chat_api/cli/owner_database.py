@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from chat_api.config import ApiSettings
-from chat_api.kit.db import dsn
+from chat_api.kit.address import dsn
 
 
 @contextmanager

@@ -66,9 +66,7 @@ class AgentConnection:
     """Calls to the agent over kept connections, as the chat API, with a circuit breaker before them."""
 
     def __init__(self, settings: ApiSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        signer = service_signer(
-            settings.service_key.get_secret_value(), issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE
-        )
+        signer = service_signer(settings.service_keys, issuer=ServiceName.CHAT_API, audience=ServiceName.AGENT_SERVICE)
         self._token = ServiceToken(signer, ServiceName.CHAT_API)
         self._breaker = CircuitBreaker(settings.breaker_failures, settings.breaker_open_seconds)
         self._client = httpx.AsyncClient(

@@ -18,7 +18,8 @@ from chat_api.completions.begun import StoredTurns
 from chat_api.completions.door import CompletionDoor
 from chat_api.completions.errors import KnowledgeChanged, ModelTimedOut, TooManyCompletions
 from chat_api.completions.service import CompletionService
-from chat_api.kit.db import Statements, is_store_down
+from chat_api.kit.db import is_store_down
+from chat_api.kit.dependencies import Statements
 from chat_api.plans.errors import QuotaExceeded
 from chat_api.runs.errors import DocumentsBeingDeleted, TooManyMessages
 from shared.contracts.chat import MAX_BASE64_CHARACTERS

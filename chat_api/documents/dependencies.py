@@ -15,7 +15,7 @@ from chat_api.documents.models import Document
 from chat_api.documents.progress import DocumentWatch
 from chat_api.documents.search import DocumentPassages
 from chat_api.documents.service import DocumentService
-from chat_api.kit.db import Db, Statements
+from chat_api.kit.dependencies import Db, Statements
 
 DocumentId = Annotated[UUID, Path(description="Id of the document.")]
 

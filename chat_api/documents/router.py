@@ -42,9 +42,10 @@ from chat_api.documents.schemas import (
 from chat_api.documents.service import DocumentService
 from chat_api.documents.upload import MAX_FILES, document_reader
 from chat_api.kit.clock import Clock
-from chat_api.kit.db import Database, Statements
+from chat_api.kit.db import Database
+from chat_api.kit.dependencies import Cursor, Limit, Statements
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.kit.scratch import scratch_folder
 from chat_api.kit.storage import StorageUnavailable
 from chat_api.kit.upload import InvalidUpload, ReceivedFile, UnsupportedUpload, upload_body

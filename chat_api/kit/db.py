@@ -11,24 +11,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import asyncpg
 import orjson
-from fastapi import Depends, FastAPI, Request
 from sqlalchemy import event, text
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from starlette.responses import Response
 
 from chat_api.config import ApiSettings
-from shared.logging import get_logger, request_id_var
-from shared.problems import NotAuthenticated, ServiceUnavailable
+from chat_api.kit.address import dsn
 from shared.settings import SettingsError
-from shared.web.responses import problem_response
-
-log = get_logger("db")
 
 SERVER_SETTINGS = {
     "application_name": "colloquy",
@@ -38,12 +31,11 @@ SERVER_SETTINGS = {
     "lock_timeout": "10000",
     "jit": "off",
 }
-_POOL_TIMEOUT_SECONDS = 2.0
 _AFTER_COMMIT = "after_commit"
 _CONNECT_TIMEOUT_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 
-_STORE_DOWN = (
+STORE_DOWN = (
     sa_exc.InterfaceError,
     sa_exc.OperationalError,
     sa_exc.TimeoutError,
@@ -69,13 +61,8 @@ def is_store_down(error: BaseException) -> bool:
         return True
     if isinstance(error, sa_exc.DBAPIError):
         cause = getattr(error.orig, "__cause__", None)
-        return isinstance(error, _STORE_DOWN) or isinstance(cause, _STORE_DOWN)
-    return isinstance(error, _STORE_DOWN)
-
-
-def dsn(url: str) -> str:
-    """The address as asyncpg reads it itself, with `?sslmode=` and the like, whatever driver it names."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        return isinstance(error, STORE_DOWN) or isinstance(cause, STORE_DOWN)
+    return isinstance(error, STORE_DOWN)
 
 
 def _dumps(value: object) -> str:
@@ -120,12 +107,13 @@ def _refuse_closed(connection: Any, _: object, __: object) -> None:
 class StatementPool:
     """Connections for single statements, each in a transaction of its own. Whoever comes first is served first."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, wait_seconds: float) -> None:
         self._pool = pool
+        self._wait_seconds = wait_seconds
         self._turns = asyncio.Semaphore(pool.get_max_size())
 
     @classmethod
-    async def open(cls, address: str, size: int) -> StatementPool:
+    async def open(cls, address: str, size: int, *, wait_seconds: float) -> StatementPool:
         return cls(
             await asyncpg.create_pool(
                 address,
@@ -137,7 +125,8 @@ class StatementPool:
                 server_settings=SERVER_SETTINGS,
                 init=_prepare_connection,
                 reset=_keep_as_is,
-            )
+            ),
+            wait_seconds,
         )
 
     async def close(self) -> None:
@@ -152,11 +141,11 @@ class StatementPool:
         return busy
 
     async def run(self, method: str, statement: str, *args: Any) -> Any:
-        """`method` is one of asyncpg's. Raises `TimeoutError` when no connection is free within 2 s."""
+        """`method` is one of asyncpg's. Raises `TimeoutError` when no connection is free in time."""
         # The pool's own queue lets newcomers overtake those it wakes: with 100 callers some wait 20 times longer
         # than the others. A semaphore takes turns, and leaves the pool nothing to queue.
         if self._turns.locked():
-            async with asyncio.timeout(_POOL_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._wait_seconds):
                 await self._turns.acquire()
         else:
             await self._turns.acquire()
@@ -182,6 +171,7 @@ class Database:
             raise SettingsError(
                 "COLLOQUY_DATABASE_URL is not set. Set it, or start everything on this machine with `colloquy up`."
             )
+        wait_seconds = settings.db_pool_seconds
         address = dsn(settings.database_url.get_secret_value())
 
         async def connect(*_: Any, **__: Any) -> asyncpg.Connection:
@@ -192,7 +182,7 @@ class Database:
             async_creator=connect,
             pool_size=settings.db_pool_size,
             max_overflow=settings.db_max_overflow,
-            pool_timeout=_POOL_TIMEOUT_SECONDS,
+            pool_timeout=wait_seconds,
             pool_recycle=1800,
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
@@ -200,8 +190,8 @@ class Database:
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return cls(
             engine,
-            await StatementPool.open(address, settings.db_statement_pool_size),
-            await StatementPool.open(address, settings.db_event_pool_size),
+            await StatementPool.open(address, settings.db_statement_pool_size, wait_seconds=wait_seconds),
+            await StatementPool.open(address, settings.db_event_pool_size, wait_seconds=wait_seconds),
         )
 
     async def close(self) -> None:
@@ -232,7 +222,7 @@ class Database:
     async def fetch_json(self, statement: str, *args: Any) -> bytes | None:
         """Run one statement whose single column is `json`, in its own transaction; None for no row.
 
-        Raises `ServiceUnavailable` when no connection is free within 2 s.
+        Raises `ServiceUnavailable` when no connection is free within `db_pool_seconds`.
         """
         row: bytes | None = await self._statements.run("fetchval", statement, *args)
         return row
@@ -261,40 +251,3 @@ class Database:
         """Connections that are checked out of all pools at this moment."""
         checked_out: int = self.engine.pool.checkedout()  # type: ignore[attr-defined]  # queue pools have it
         return checked_out + self._statements.in_use() + self._events.in_use()
-
-
-async def get_database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
-
-
-async def open_db(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
-    async with database.unit() as session:
-        yield session
-
-
-Db = Annotated[AsyncSession, Depends(open_db, scope="function")]
-"""The request's unit of work. It commits after the answer is built and before it is sent."""
-
-Statements = Annotated[Database, Depends(get_database)]
-"""For routes that are one statement, or that must not hold a connection while they wait."""
-
-
-def _writes_for_nobody(error: Exception) -> bool:
-    """Whether a row names a person who is not there: a token may outlive its account by a moment."""
-    cause = getattr(error.orig, "__cause__", None) if isinstance(error, sa_exc.DBAPIError) else error
-    return isinstance(cause, asyncpg.ForeignKeyViolationError) and str(cause.constraint_name).endswith("_users")
-
-
-async def _on_store_error(request: Request, error: Exception) -> Response:
-    if _writes_for_nobody(error):
-        return problem_response(NotAuthenticated("The account is closed."), request_id_var.get())
-    if not is_store_down(error):
-        raise error
-    log.warning("db.unavailable", error=type(error).__name__)
-    return problem_response(ServiceUnavailable(), request_id_var.get())
-
-
-def install_store_handlers(app: FastAPI) -> None:
-    for kind in (*_STORE_DOWN, sa_exc.DBAPIError, asyncpg.ForeignKeyViolationError):
-        app.add_exception_handler(kind, _on_store_error)

@@ -8,19 +8,15 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import orjson
-from fastapi import Query
 from pydantic import BaseModel, Field
 
 from shared.problems import FieldError, ValidationFailed
 
 Item = TypeVar("Item")
-
-Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
-Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
 
 
 class Page(BaseModel, Generic[Item]):

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from chat_api.auth.dependencies import TheClock, TheSettings
 from chat_api.auth.permissions import ChatReader
 from chat_api.documents.dependencies import Passages
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.mcp_server.endpoint import McpEndpoint
 from chat_api.mcp_server.errors import OriginNotAllowed
 from chat_api.mcp_server.origins import is_allowed

@@ -13,7 +13,7 @@ from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock
 from chat_api.auth.permissions import ChatReader, ChatWriter, Permission
 from chat_api.kit.bound_route import bound_by, bound_router, located, path_uuid
-from chat_api.kit.db import Db, Statements, get_database
+from chat_api.kit.dependencies import Db, Statements, get_database
 from chat_api.kit.pagination import InvalidCursor
 from chat_api.messages.documents import VISIBLE_MESSAGE, WINDOW_AFTER, WINDOW_BEFORE
 from chat_api.messages.errors import (

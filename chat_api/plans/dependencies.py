@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from chat_api.auth.dependencies import TheSettings
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.plans.people import PlansOfPeople
 from chat_api.plans.service import PlanService
 

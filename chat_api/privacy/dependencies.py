@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from chat_api.auth.dependencies import TheAuthenticator, TheClock
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.privacy.closing import AccountClosing
 from chat_api.privacy.export import AccountExports
 from chat_api.users.dependencies import Passwords

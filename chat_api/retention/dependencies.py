@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from chat_api.auth.dependencies import TheClock, TheSettings
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.retention.service import Retention
 
 

@@ -8,7 +8,7 @@ from fastapi import Depends
 
 from chat_api.auth.dependencies import TheSettings
 from chat_api.clients.embeddings import TheTextEmbedder
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.search.service import MessageSearch
 
 

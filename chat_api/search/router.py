@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import AgentCaller, ChatReader
 from chat_api.clients.connection import AgentBrokeOff, AgentUnavailable
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.dependencies import Cursor, Limit
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.messages.models import MessageRole
 from chat_api.search.dependencies import TheMessageSearch
 from chat_api.search.errors import SemanticSearchOff

@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Request
 
 from chat_api.auth.dependencies import TheClock, TheSettings
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.kit.db import Db, Statements
+from chat_api.kit.dependencies import Db, Statements
 from chat_api.sessions.access import AccessWatch
 from chat_api.sessions.errors import NotSessionOwner, SessionNotFound
 from chat_api.sessions.hints import SessionHints

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter
 from chat_api.bots.errors import BotNotFound
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Cursor, Db, Limit
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.sessions.dependencies import (
     JoinedSession,
     OwnedSession,

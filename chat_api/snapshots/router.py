@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock, TheSettings
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Cursor, Db, Limit
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.kit.turns import Turns
 from chat_api.sessions.dependencies import OwnedSession, TheHints, VisibleSession
 from chat_api.sessions.errors import NotSessionOwner, SessionNotFound

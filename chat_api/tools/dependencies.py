@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from chat_api.auth.dependencies import TheClock
 from chat_api.clients.tools import AgentTools
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.sessions.dependencies import TheHints
 from chat_api.tools.repository import ToolRepository
 from chat_api.tools.service import RunStarter, ToolDecisions, ToolLog

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from chat_api.auth.answers import answers
 from chat_api.auth.permissions import ChatReader, ChatWriter
 from chat_api.clients.connection import AgentBrokeOff, AgentUnavailable
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit
+from chat_api.kit.dependencies import Cursor, Limit
+from chat_api.kit.pagination import InvalidCursor
 from chat_api.sessions.dependencies import SessionId
 from chat_api.sessions.errors import SessionNotFound
 from chat_api.tools.dependencies import Decisions, Log, Toolbox

@@ -12,7 +12,7 @@ from chat_api.attachments.router import content_disposition
 from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock, TheSettings
 from chat_api.auth.permissions import ChatReader, ChatWriter
-from chat_api.kit.db import Statements
+from chat_api.kit.dependencies import Statements
 from chat_api.kit.file_names import clean_name
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
 from chat_api.kit.scratch import scratch_folder
@@ -20,7 +20,7 @@ from chat_api.kit.upload import InvalidUpload, UnsupportedUpload, upload_body
 from chat_api.sessions.dependencies import SessionId, TheHints
 from chat_api.sessions.errors import SessionNotFound
 from chat_api.sessions.service import SessionService
-from chat_api.transfer.errors import ImportsBusy, ImportTooLarge, InvalidImport
+from chat_api.transfer.errors import ImportInProgress, ImportsBusy, ImportTooLarge, InvalidImport
 from chat_api.transfer.export import ExportScope, open_export
 from chat_api.transfer.formats import ExportFormat
 from chat_api.transfer.importer import Importer
@@ -140,7 +140,13 @@ async def get_full_session(
     response_model=ImportReport,
     summary="Import conversations",
     responses=answers(
-        InvalidImport, ImportTooLarge, ImportsBusy, UnsupportedUpload, InvalidUpload, IdempotencyKeyReused
+        InvalidImport,
+        ImportTooLarge,
+        ImportsBusy,
+        ImportInProgress,
+        UnsupportedUpload,
+        InvalidUpload,
+        IdempotencyKeyReused,
     ),
     openapi_extra=_IMPORT_BODY,
 )
@@ -169,6 +175,8 @@ async def import_sessions(
             person = await UserDirectory(db).find(actor.user_id)
             if person is None:
                 raise NotAuthenticated
+            # Before the key is looked for: who sends both again waits here, and is told for what.
+            await importer.claim(db, person)
             return await create_once(
                 db,
                 request,

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from chat_api.auth.dependencies import TheAuthenticator, TheClock, TheSettings
-from chat_api.kit.db import Db, Statements
+from chat_api.kit.dependencies import Db, Statements
 from chat_api.users.accounts import AccountService
 from chat_api.users.directory import UserDirectory
 from chat_api.users.passwords import PasswordHasher

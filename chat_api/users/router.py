@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query
 
 from chat_api.auth.errors import InsufficientScope
 from chat_api.auth.permissions import AccountHolder, ChatReader
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.dependencies import Cursor, Limit
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.users.dependencies import Accounts, Directory
 from chat_api.users.errors import EmailTaken, UsernameTaken, WrongPassword
 from chat_api.users.schemas import UserPatch, UserRead, UserSummary

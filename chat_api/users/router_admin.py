@@ -12,7 +12,7 @@ from chat_api.auth.answers import answers
 from chat_api.auth.dependencies import TheClock, TheSettings
 from chat_api.auth.errors import AdminRequired
 from chat_api.auth.permissions import AdminActor
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Db
 from chat_api.plans.dependencies import ThePlans
 from chat_api.users.errors import UserNotFound
 from chat_api.users.plan_changes import PlanChanges

@@ -77,6 +77,35 @@ class WebhookRepository:
         return (await self._db.execute(statement.order_by(WebhookDelivery.id.desc()).limit(limit))).scalars().all()
 
 
+class SealedSecrets:
+    """The operator's side: what has to be sealed anew after a change of keys, of everybody's webhooks."""
+
+    def __init__(self, db: AsyncSession) -> None:
+        self._db = db
+
+    async def count(self) -> int:
+        return (await self._db.execute(select(func.count()).select_from(WebhookEndpoint))).scalar_one()
+
+    async def after(self, endpoint_id: UUID | None, limit: int) -> Sequence[WebhookEndpoint]:
+        """The next ones in the order of their ids."""
+        statement = select(WebhookEndpoint).order_by(WebhookEndpoint.id).limit(limit)
+        if endpoint_id is not None:
+            statement = statement.where(WebhookEndpoint.id > endpoint_id)
+        return (await self._db.execute(statement)).scalars().all()
+
+    async def lock(self, endpoint_id: UUID) -> WebhookEndpoint | None:
+        statement = select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).with_for_update()
+        return (await self._db.execute(statement)).scalar_one_or_none()
+
+    async def write(self, endpoint_id: UUID, *, secret: bytes, previous_secret: bytes | None) -> None:
+        """The owner changed nothing, so `updated_at` stays what it was."""
+        await self._db.execute(
+            update(WebhookEndpoint)
+            .where(WebhookEndpoint.id == endpoint_id)
+            .values(secret=secret, previous_secret=previous_secret, updated_at=WebhookEndpoint.updated_at)
+        )
+
+
 class DeliveryRepository:
     """The worker's side. Each write is in a unit that holds or settles the job."""
 

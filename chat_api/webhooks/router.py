@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, Response, status
 from chat_api.auth.dependencies import TheSeal
 from chat_api.auth.errors import InsufficientScope
 from chat_api.auth.permissions import AccountHolder
-from chat_api.kit.db import Db
+from chat_api.kit.dependencies import Cursor, Db, Limit
 from chat_api.kit.idempotency import IdempotencyKey, IdempotencyKeyReused, create_once
-from chat_api.kit.pagination import Cursor, InvalidCursor, Limit, Page
+from chat_api.kit.pagination import InvalidCursor, Page
 from chat_api.webhooks.dependencies import Webhooks
 from chat_api.webhooks.errors import (
     DeliveryNotFound,

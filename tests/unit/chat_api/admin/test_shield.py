@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_api.admin.shield import Shield, is_same_origin, nonce_var
 from chat_api.admin.sign_in import AdminSignIns, cookie_signer
 from chat_api.kit.clock import SystemClock
+from shared.security import KeyRing
 
 
 async def page(scope: Scope, receive: Receive, send: Send) -> None:
@@ -24,7 +25,7 @@ async def page(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def shield(app: ASGIApp, *, is_secure: bool) -> Shield:
-    signer = cookie_signer("k" * 32, timedelta(hours=1), SystemClock())
+    signer = cookie_signer(KeyRing("k" * 32), timedelta(hours=1), SystemClock())
     # Without a cookie nobody is looked up, so there is nothing to look in.
     sign_ins = AdminSignIns(None, None, signer)  # type: ignore[arg-type]  # neither is reached
     return Shield(app, sign_ins, is_secure=is_secure)
