@@ -83,6 +83,7 @@ async def import_file(settings: ApiSettings, file: Path, username: str) -> None:
             staging = await stack.enter_async_context(importer.staged(copy, _Read(bar)))
         with progress("Storing messages", sum(one.messages for one in staging.conversations)) as bar:
             async with database.unit() as db:
+                await importer.claim(db, person)
                 report = await importer.store(db, person, staging, _Stored(bar))
     _tell(report)
 

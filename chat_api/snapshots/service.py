@@ -76,7 +76,8 @@ class SnapshotService:
         if bot_id is not None and not await self._bots.is_visible(UUID(bot_id), user_id):
             kept["bot_id"] = None
         session_id = new_id()
-        await self._transfer.add_session(session_id, user_id, kept, messages=snapshot.message_count, place=0)
+        placed = {"id": session_id, "messages": snapshot.message_count, "place": 0}
+        await self._transfer.add_sessions(user_id, [kept | placed])
         named = await self._repository.named_files(snapshot.id)
         files = [UUID(file_id) for file_id in await self._transfer.readable_files(user_id, named)]
         for after in range(0, snapshot.message_count, _BATCH):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -37,37 +37,44 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """`at` is where its message is on disk; None where it has none."""
+    """`at` is where its message is put aside; None where it has none."""
 
     parent: str | None
     at: int | None
 
 
 class ChatGptReader:
-    """Collects one conversation. `place` is where it stands in the file. Everything raises `InvalidImport`."""
+    """Collects one conversation. `messages` holds its messages until it is known which of them are taken, and `place`
+    is where it stands in the file.
 
-    def __init__(self, staging: Staging, place: list[str | int], *, max_nodes: int) -> None:
+    Everything raises `InvalidImport`.
+    """
+
+    def __init__(self, staging: Staging, messages: IO[bytes], place: list[str | int], *, max_nodes: int) -> None:
         self._staging = staging
+        self._messages = messages
         self._place = place
         self._max_nodes = max_nodes
         self._nodes: dict[str, _Node] = {}
         self._left_out = LeftOut()
+        self.is_there = False
 
     def read_mapping(self, events: JsonEvents) -> None:
-        # Only one conversation is read at a time, so they share the file.
-        with (self._staging.folder / "nodes").open("wb") as file:
-            for node_id in events.fields():
-                node = events.value(shape=_NODE)
-                if not isinstance(node, dict) or len(node_id) > _LONGEST_ID or node_id in self._nodes:
-                    raise self._invalid("The nodes of a conversation have ids, each once")
-                if len(self._nodes) == self._max_nodes:
-                    raise self._invalid(f"A conversation may have {self._max_nodes} messages", kind="too_long")
-                parent, message = node.get("parent"), node.get("message")
-                at = None
-                if isinstance(message, dict):
-                    at = file.tell()
-                    file.write(orjson.dumps(message) + b"\n")
-                self._nodes[node_id] = _Node(parent if isinstance(parent, str) else None, at)
+        if self.is_there:
+            raise self._invalid("There is one tree of messages")
+        self.is_there = True
+        for node_id in events.fields():
+            node = events.value(shape=_NODE)
+            if not isinstance(node, dict) or len(node_id) > _LONGEST_ID or node_id in self._nodes:
+                raise self._invalid("The nodes of a conversation have ids, each once")
+            if len(self._nodes) == self._max_nodes:
+                raise self._invalid(f"A conversation may have {self._max_nodes} messages", kind="too_long")
+            parent, message = node.get("parent"), node.get("message")
+            at = None
+            if isinstance(message, dict):
+                at = self._messages.tell()
+                self._messages.write(orjson.dumps(message) + b"\n")
+            self._nodes[node_id] = _Node(parent if isinstance(parent, str) else None, at)
 
     def finish(self, fields: Mapping[str, Any]) -> None:
         """With the other fields of the conversation."""
@@ -75,11 +82,10 @@ class ChatGptReader:
         branch = self._branch(fields.get("current_node"))
         self._left_out.other_branches = sum(node.at is not None for node in self._nodes.values()) - len(branch)
         begun = _moment(fields.get("create_time"))
-        with (self._staging.folder / "nodes").open("rb") as file:
-            asked: int | None = None
-            for at in branch:
-                file.seek(at)
-                asked = self._take(orjson.loads(file.readline()), asked, begun)
+        asked: int | None = None
+        for at in branch:
+            self._messages.seek(at)
+            asked = self._take(orjson.loads(self._messages.readline()), asked, begun)
         source_id = next((fields[name] for name in ("conversation_id", "id") if isinstance(fields.get(name), str)), "")
         archived = fields.get("is_archived") is True
         session: Row = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.problems import FieldError, PayloadTooLarge, ServiceUnavailable, ValidationFailed
+from shared.problems import FieldError, PayloadTooLarge, Problem, ServiceUnavailable, ValidationFailed
 
 _EXPECTED = "Send a session that was exported as JSON, or ChatGPT's `conversations.json`."
 _NOTHING = "Nothing was imported."
@@ -39,4 +39,17 @@ class ImportsBusy(ServiceUnavailable):
     code = "imports-busy"
     title = "Other imports come first"
     detail = "Others are importing now. Nothing was imported; try again."
+    retry_after = 10
+
+
+class ImportInProgress(Problem):
+    """It may be the same file, sent again by a client that had no answer yet."""
+
+    status = 409
+    code = "import-in-progress"
+    title = "Another import of yours is being stored"
+    detail = (
+        "An import that you began earlier is still being stored, and of this file nothing was imported. Send it again"
+        " after that; what both have is imported once."
+    )
     retry_after = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from chat_api.transfer.chatgpt import ChatGptReader
@@ -13,6 +14,7 @@ from chat_api.transfer.json_events import JsonEvents
 from chat_api.transfer.staging import Staging
 
 MAX_CONVERSATIONS = 20_000
+_HELD_BYTES = 1024 * 1024
 
 _FIELDS = frozenset(
     {"format", "version", "title", "create_time", "current_node", "id", "conversation_id", "is_archived"}
@@ -47,29 +49,28 @@ def read_import(path: Path, staging: Staging, *, max_messages: int, tell: Callab
 def _read_conversation(events: JsonEvents, staging: Staging, place: list[str | int], max_messages: int) -> None:
     staging.begin()
     exported = ExportedSessionReader(staging, place)
-    tree: ChatGptReader | None = None
     fields: dict[str, Any] = {}
-    for name in events.fields():
-        first = events.next()
-        match name, first[0]:
-            case "session", "start_map":
-                exported.read_session(events, first)
-            case "messages", "start_array":
-                exported.read_messages(events)
-            case "revisions", "start_array":
-                exported.read_revisions(events)
-            case "mapping", "start_map":
-                if tree is not None:
-                    raise InvalidImport("There is one tree of messages", place=[*place, "mapping"])
-                tree = ChatGptReader(staging, place, max_nodes=max_messages)
-                tree.read_mapping(events)
-            case _ if name in _FIELDS and first[0] not in _CONTAINERS:
-                fields[name] = first[1]
-            case _:
-                events.skip(first[0])
-    if tree is None:
-        exported.finish(fields)
-    elif staging.messages:
-        raise InvalidImport("A conversation is of one kind", place=place)
-    else:
-        tree.finish(fields)
+    # In memory as long as it is short: a file for each of thousands takes longer than reading them.
+    with SpooledTemporaryFile(_HELD_BYTES, dir=str(staging.folder)) as aside:
+        tree = ChatGptReader(staging, aside, place, max_nodes=max_messages)
+        for name in events.fields():
+            first = events.next()
+            match name, first[0]:
+                case "session", "start_map":
+                    exported.read_session(events, first)
+                case "messages", "start_array":
+                    exported.read_messages(events)
+                case "revisions", "start_array":
+                    exported.read_revisions(events)
+                case "mapping", "start_map":
+                    tree.read_mapping(events)
+                case _ if name in _FIELDS and first[0] not in _CONTAINERS:
+                    fields[name] = first[1]
+                case _:
+                    events.skip(first[0])
+        if not tree.is_there:
+            exported.finish(fields)
+        elif staging.messages:
+            raise InvalidImport("A conversation is of one kind", place=place)
+        else:
+            tree.finish(fields)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,25 +15,18 @@ from chat_api.bots.service import BotService
 from chat_api.kit.clock import Clock
 from chat_api.kit.models import new_id
 from chat_api.kit.turns import PATIENCE_SECONDS, Turns
+from chat_api.transfer.adoption import Adoption, Person
 from chat_api.transfer.errors import ImportsBusy
-from chat_api.transfer.export_statements import IMPORTED_AUTHOR
 from chat_api.transfer.import_file import read_import
-from chat_api.transfer.repository import TransferRepository, key_of
+from chat_api.transfer.repository import ImportKey, TransferRepository, key_of
 from chat_api.transfer.schemas import ImportedConversation, ImportOutcome, ImportReport
-from chat_api.transfer.staging import Row, StagedConversation, Staging
+from chat_api.transfer.staging import Batch, Staging
 from shared.logging import get_logger
 
 log = get_logger("transfer")
 
-
-class Person(Protocol):
-    """Who imports: everything that is imported is theirs."""
-
-    @property
-    def id(self) -> UUID: ...
-
-    @property
-    def username(self) -> str: ...
+CLAIM_SECONDS = 10.0
+"""How long an import waits, with a connection, until another of the same person is stored."""
 
 
 class ImportProgress:
@@ -49,9 +42,17 @@ class ImportProgress:
 class Importer:
     """One per process. A few files at once: each takes a core while it is read, and a connection while it is stored."""
 
-    def __init__(self, clock: Clock, *, max_messages: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_messages: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+        claim_seconds: float = CLAIM_SECONDS,
+    ) -> None:
         self._clock = clock
         self._max_messages = max_messages
+        self._claim_seconds = claim_seconds
         self._turns = Turns(ImportsBusy, patience_seconds=patience_seconds)
 
     def turn(self) -> AbstractAsyncContextManager[None]:
@@ -67,12 +68,17 @@ class Importer:
             await _read(path, staging, self._max_messages, told.read)
             yield staging
 
+    async def claim(self, db: AsyncSession, person: Person) -> None:
+        """Keep the person's other imports out until the unit of work ends. Raises `ImportInProgress`."""
+        await TransferRepository(db).claim(person.id, patience_seconds=self._claim_seconds)
+
     async def store(
         self, db: AsyncSession, person: Person, staging: Staging, progress: ImportProgress | None = None
     ) -> ImportReport:
-        """Make a session of each conversation that the person has not imported before. The caller commits.
+        """Make a session of each conversation that the person has not imported before.
 
-        No run starts and no event is told: what is imported was said elsewhere, and nobody follows it yet.
+        The caller has made its `claim`, and commits. No run starts and no event is told: what is imported was said
+        elsewhere, and nobody follows it yet.
         """
         storing = _Storing(db, self._clock, person, staging, progress or ImportProgress())
         report = await storing.store()
@@ -104,41 +110,85 @@ async def _read(path: Path, staging: Staging, max_messages: int, tell: Callable[
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What becomes of a conversation: what is told of it, and its session."""
+
+    outcome: ImportOutcome
+    session_id: UUID | None
+
+
 class _Storing:
     def __init__(
         self, db: AsyncSession, clock: Clock, person: Person, staging: Staging, progress: ImportProgress
     ) -> None:
         self._repository = TransferRepository(db)
         self._bots = BotService(db, clock)
+        self._visible_bots: dict[UUID, bool] = {}
         self._person = person
         self._staging = staging
         self._progress = progress
 
     async def store(self) -> ImportReport:
-        conversations = self._staging.conversations
-        await self._repository.prepare(self._person.id)
-        hashes = {conversation.content_hash for conversation in conversations}
+        hashes = {conversation.content_hash for conversation in self._staging.conversations}
         known = await self._repository.known_imports(self._person.id, hashes)
-        told: list[ImportedConversation] = []
-        for place, conversation in enumerate(conversations):
-            session_id = known.get(key_of(conversation))
-            outcome = ImportOutcome.ALREADY_THERE
-            if session_id is None and conversation.messages == 0:
-                outcome = ImportOutcome.EMPTY
-            elif session_id is None:
-                outcome = ImportOutcome.IMPORTED
-                session_id = known[key_of(conversation)] = await self._store(conversation, place)
-            told.append(
-                ImportedConversation(
-                    source=conversation.source,
-                    source_id=conversation.source_id,
-                    title=conversation.title,
-                    outcome=outcome,
-                    session_id=session_id,
-                    messages=conversation.messages,
-                    left_out=conversation.left_out,
-                )
+        # In threads, because each takes as long as several requests where there are many conversations.
+        fates = await asyncio.to_thread(self._decide, known)
+        new = {
+            place: fate.session_id
+            for place, fate in enumerate(fates)
+            if fate.outcome is ImportOutcome.IMPORTED and fate.session_id is not None
+        }
+        adoption = Adoption(self._person, self._staging.conversations, new)
+        batches = self._staging.batches(new)
+        while batch := await asyncio.to_thread(next, batches, None):
+            await self._store(batch, adoption)
+        return await asyncio.to_thread(self._report, fates)
+
+    def _decide(self, known: dict[ImportKey, UUID]) -> list[_Fate]:
+        fates = []
+        for conversation in self._staging.conversations:
+            key = key_of(conversation)
+            session_id = known.get(key)
+            if session_id is not None:
+                fates.append(_Fate(ImportOutcome.ALREADY_THERE, session_id))
+            elif conversation.messages == 0:
+                fates.append(_Fate(ImportOutcome.EMPTY, None))
+            else:
+                known[key] = session_id = new_id()
+                fates.append(_Fate(ImportOutcome.IMPORTED, session_id))
+        return fates
+
+    async def _store(self, batch: Batch, adoption: Adoption) -> None:
+        named = {UUID(file["id"]) for row in batch.messages for file in row.get("attachments", ())}
+        files = await self._repository.readable_files(self._person.id, named)
+        bots = {UUID(row["bot_id"]) for row in batch.sessions if row.get("bot_id") is not None}
+        for bot_id in bots - self._visible_bots.keys():
+            self._visible_bots[bot_id] = await self._bots.is_visible(bot_id, self._person.id)
+        await asyncio.to_thread(adoption.adopt, batch, files, self._visible_bots)
+        if batch.sessions:
+            await self._repository.add_sessions(self._person.id, batch.sessions)
+            began = [(self._staging.conversations[row["place"]], row["id"]) for row in batch.sessions]
+            await self._repository.remember(self._person.id, began)
+        if batch.messages:
+            await self._repository.add_messages(batch.messages)
+            self._progress.stored(len(batch.messages))
+        if batch.revisions:
+            await self._repository.add_revisions(batch.revisions)
+
+    def _report(self, fates: Sequence[_Fate]) -> ImportReport:
+        told = [
+            ImportedConversation(
+                source=conversation.source,
+                source_id=conversation.source_id,
+                title=conversation.title,
+                outcome=fate.outcome,
+                session_id=fate.session_id,
+                messages=conversation.messages,
+                left_out=conversation.left_out,
             )
+            for conversation, fate in zip(self._staging.conversations, fates, strict=True)
+        ]
         imported = [one for one in told if one.outcome is ImportOutcome.IMPORTED]
         return ImportReport(
             imported=len(imported),
@@ -146,54 +196,3 @@ class _Storing:
             messages=sum(one.messages for one in imported),
             conversations=told,
         )
-
-    async def _store(self, conversation: StagedConversation, place: int) -> UUID:
-        session, messages, revisions = await asyncio.to_thread(self._staging.read, conversation)
-        session_id = new_id()
-        bot_id = session.get("bot_id")
-        if bot_id is not None and not await self._bots.is_visible(UUID(bot_id), self._person.id):
-            session["bot_id"] = None
-        await self._repository.add_session(
-            session_id, self._person.id, session, messages=conversation.messages, place=place
-        )
-        ids: list[str] = []
-        while batch := await asyncio.to_thread(next, messages, None):
-            for row in batch:
-                ids.append(str(new_id()))
-                row["id"] = ids[-1]
-                asked = row.pop("parent_seq")
-                row["parent_id"] = None if asked is None else ids[asked - 1]
-            await self._make_own(conversation, batch)
-            await self._repository.add_messages(session_id, batch)
-            self._progress.stored(len(batch))
-        while batch := await asyncio.to_thread(next, revisions, None):
-            await self._repository.add_revisions(session_id, batch)
-        await self._repository.remember(self._person.id, conversation, session_id)
-        return session_id
-
-    async def _make_own(self, conversation: StagedConversation, batch: list[Row]) -> None:
-        """Ids of here in place of those of the file: who wrote it, who reacted, which file it is."""
-        named = {UUID(file["id"]) for row in batch for file in row.get("attachments", ())}
-        files = await self._repository.readable_files(self._person.id, named)
-        for row in batch:
-            if row["role"] == "user":
-                row["sender_id"] = str(self._person.id)
-                author = row.get("author")
-                # Without what the file has under that name itself.
-                metadata = {name: value for name, value in row.get("metadata", {}).items() if name != IMPORTED_AUTHOR}
-                if author is not None and author != self._person.username:
-                    metadata[IMPORTED_AUTHOR] = author
-                row["metadata"] = metadata
-            if row.get("attachments"):
-                kept = [
-                    {name: value for name, value in files[wanted["id"]].items() if name != "sha256"}
-                    for wanted in row["attachments"]
-                    if wanted["id"] in files and wanted["sha256"] == files[wanted["id"]]["sha256"]
-                ]
-                conversation.left_out.attachments += len(row["attachments"]) - len(kept)
-                row["attachments"] = kept
-            if row.get("reactions"):
-                given = sum(len(people) for people in row["reactions"].values())
-                own = [emoji for emoji, people in row["reactions"].items() if self._person.username in people]
-                conversation.left_out.reactions += given - len(own)
-                row["reactions"] = {emoji: [str(self._person.id)] for emoji in own}

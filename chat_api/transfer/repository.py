@@ -6,20 +6,22 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 from sqlalchemy import Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api.transfer import import_statements as sql
+from chat_api.transfer.errors import ImportInProgress
 from chat_api.transfer.staging import Row, StagedConversation
 
-_STATEMENT_TIMEOUT = "60s"
-
-_SESSION = text(sql.INSERT_SESSION)
+_PATIENCE = text("SELECT set_config('statement_timeout', '60s', true), set_config('lock_timeout', :lock_timeout, true)")
+_SESSIONS = text(sql.INSERT_SESSIONS)
 _MESSAGES = text(sql.INSERT_STAGED)
 _REVISIONS = text(sql.INSERT_REVISIONS)
-_IMPORT = text(sql.INSERT_IMPORT)
+_IMPORTS = text(sql.INSERT_IMPORTS)
 _KNOWN = text(sql.KNOWN_IMPORTS).bindparams(bindparam("hashes", type_=ARRAY(BYTEA)))
 _LOCK = text(sql.ONE_AT_A_TIME)
 _FILES = text(sql.READABLE_FILES).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
@@ -32,31 +34,47 @@ class TransferRepository:
     def __init__(self, db: AsyncSession) -> None:
         self._db = db
 
-    async def prepare(self, user_id: UUID) -> None:
-        """Wait for the person's other import, and have the patience that many rows need."""
-        await self._db.execute(text(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'"))
-        await self._db.execute(_LOCK, {"user_id": user_id})
+    async def claim(self, user_id: UUID, *, patience_seconds: float) -> None:
+        """Wait for the person's other import, and have the patience that many rows need. Raises `ImportInProgress`."""
+        await self._db.execute(_PATIENCE, {"lock_timeout": f"{patience_seconds * 1000:.0f}ms"})
+        try:
+            await self._db.execute(_LOCK, {"user_id": user_id})
+        except DBAPIError as error:
+            if isinstance(getattr(error.orig, "__cause__", None), asyncpg.LockNotAvailableError):
+                raise ImportInProgress from None
+            raise
 
     async def known_imports(self, user_id: UUID, hashes: Collection[bytes]) -> dict[ImportKey, UUID]:
         """Which of these the person imported before, and into which session that they still take part in."""
         rows = await self._db.execute(_KNOWN, {"user_id": user_id, "hashes": list(hashes)})
         return {(row.source, row.source_id, row.content_hash): row.session_id for row in rows}
 
-    async def add_session(self, session_id: UUID, owner_id: UUID, session: Row, *, messages: int, place: int) -> None:
-        """With its owner as the only participant, who has read everything."""
-        values = {"session_id": session_id, "owner_id": owner_id, "messages": messages, "place": place}
-        await self._db.execute(_SESSION, {**values, "row": _json(session)})
+    async def add_sessions(self, owner_id: UUID, rows: Sequence[Row]) -> None:
+        """Each with its `id`, the number of its `messages` and its `place` in lists, the first one first.
 
-    async def add_messages(self, session_id: UUID, rows: Sequence[Row]) -> None:
-        await self._db.execute(_MESSAGES, {"session_id": session_id, "rows": _json(rows)})
+        Its owner is the only participant, and has read everything.
+        """
+        await self._db.execute(_SESSIONS, {"owner_id": owner_id, "rows": _json(rows)})
 
-    async def add_revisions(self, session_id: UUID, rows: Sequence[Row]) -> None:
-        await self._db.execute(_REVISIONS, {"session_id": session_id, "rows": _json(rows)})
+    async def add_messages(self, rows: Sequence[Row]) -> None:
+        """Of any sessions; each row names its own."""
+        await self._db.execute(_MESSAGES, {"rows": _json(rows)})
 
-    async def remember(self, user_id: UUID, conversation: StagedConversation, session_id: UUID) -> None:
-        source, source_id, content_hash = key_of(conversation)
-        values = {"source": source, "source_id": source_id, "content_hash": content_hash}
-        await self._db.execute(_IMPORT, {"user_id": user_id, "session_id": session_id, **values})
+    async def add_revisions(self, rows: Sequence[Row]) -> None:
+        await self._db.execute(_REVISIONS, {"rows": _json(rows)})
+
+    async def remember(self, user_id: UUID, became: Sequence[tuple[StagedConversation, UUID]]) -> None:
+        """Which session each conversation became."""
+        rows = [
+            {
+                "source": conversation.source.value,
+                "source_id": conversation.source_id,
+                "content_hash": conversation.content_hash.hex(),
+                "session_id": session_id,
+            }
+            for conversation, session_id in became
+        ]
+        await self._db.execute(_IMPORTS, {"user_id": user_id, "rows": _json(rows)})
 
     async def readable_files(self, user_id: UUID, ids: Collection[UUID]) -> dict[str, Mapping[str, Any]]:
         """Those that the person may read, by id, as a message shows them and with the `sha256` of their bytes."""

@@ -7,7 +7,7 @@ two conversations the same: their hash is part of what an import is known by.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from chat_api.transfer.schemas import ImportSource, LeftOut
 
 _BATCH_ROWS = 500
 _BATCH_BYTES = 1024 * 1024
+_BUFFER_BYTES = 64 * 1024
 
 Row = dict[str, Any]
 
@@ -32,10 +33,29 @@ class StagedConversation:
     source_id: str
     title: str
     starts_at: int
+    session_at: int
     messages: int
     revisions: int
     content_hash: bytes
     left_out: LeftOut
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows that are stored together. Each has the `place` of its conversation among those of the file.
+
+    Many short conversations fit in one. A long one begins in one and ends in another, its session in the first.
+    """
+
+    sessions: list[Row] = field(default_factory=list)
+    messages: list[Row] = field(default_factory=list)
+    revisions: list[Row] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.rows >= _BATCH_ROWS or self.bytes >= _BATCH_BYTES
 
 
 @dataclass(slots=True)
@@ -47,11 +67,12 @@ class _Open:
 
 
 class Staging:
-    """A file of lines, written first and then read. Blocks: use it in a thread."""
+    """A file of lines, written first and then read, and gone with the block. Blocks: use it in a thread."""
 
     def __init__(self, folder: Path, *, max_messages: int) -> None:
         self.folder = folder
-        self._file = (folder / "staged").open("w+b")
+        self._path = folder / "staged"
+        self._file = self._path.open("w+b", buffering=_BUFFER_BYTES)
         self._max_messages = max_messages
         self._open: _Open | None = None
         self.conversations: list[StagedConversation] = []
@@ -63,6 +84,7 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._path.unlink()
 
     def begin(self) -> None:
         self._open = _Open(self._file.tell())
@@ -89,6 +111,7 @@ class Staging:
 
     def end(self, source: ImportSource, source_id: str, session: Row, left_out: LeftOut) -> None:
         assert self._open is not None
+        session_at = self._file.tell()
         self._write(session)
         done, self._open = self._open, None
         self.conversations.append(
@@ -97,6 +120,7 @@ class Staging:
                 source_id=source_id,
                 title=session["title"],
                 starts_at=done.starts_at,
+                session_at=session_at,
                 messages=done.messages,
                 revisions=done.revisions,
                 content_hash=done.hash.digest(),
@@ -104,15 +128,25 @@ class Staging:
             )
         )
 
-    def read(self, conversation: StagedConversation) -> tuple[Row, Iterator[list[Row]], Iterator[list[Row]]]:
-        """The session, then batches of its messages and of earlier texts, to be taken in this order."""
-        # Only the last line is needed first, and it is a long way off in few conversations.
-        self._file.seek(conversation.starts_at)
-        for _ in range(conversation.messages + conversation.revisions):
-            self._file.readline()
-        session: Row = orjson.loads(self._file.readline())
-        self._file.seek(conversation.starts_at)
-        return session, self._batches(conversation.messages), self._batches(conversation.revisions)
+    def batches(self, places: Iterable[int]) -> Iterator[Batch]:
+        """The rows of the conversations at these places, one after the other, as many at a time as may be held."""
+        batch = Batch()
+        for place in places:
+            conversation = self.conversations[place]
+            # The session is written last, because it is known last, and needed first.
+            self._file.seek(conversation.session_at)
+            self._take(batch.sessions, batch, place)
+            self._file.seek(conversation.starts_at)
+            for number in range(conversation.messages + conversation.revisions):
+                if batch.is_full:
+                    yield batch
+                    batch = Batch()
+                self._take(batch.messages if number < conversation.messages else batch.revisions, batch, place)
+            if batch.is_full:
+                yield batch
+                batch = Batch()
+        if batch.rows:
+            yield batch
 
     def _write(self, row: Row) -> None:
         assert self._open is not None
@@ -120,14 +154,10 @@ class Staging:
         self._open.hash.update(line)
         self._file.write(line)
 
-    def _batches(self, rows: int) -> Iterator[list[Row]]:
-        left = rows
-        while left:
-            batch: list[Row] = []
-            size = 0
-            while left and len(batch) < _BATCH_ROWS and size < _BATCH_BYTES:
-                line = self._file.readline()
-                size += len(line)
-                batch.append(orjson.loads(line))
-                left -= 1
-            yield batch
+    def _take(self, rows: list[Row], batch: Batch, place: int) -> None:
+        line = self._file.readline()
+        row: Row = orjson.loads(line)
+        row["place"] = place
+        rows.append(row)
+        batch.rows += 1
+        batch.bytes += len(line)

@@ -34,15 +34,16 @@ def take(tmp_path: Path) -> Take:
         path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
         with Staging(tmp_path, max_messages=max_messages) as staging:
             read_import(path, staging, max_messages=max_messages, tell=lambda _: None)
-            return [_all_of(staging, conversation) for conversation in staging.conversations]
+            return [_all_of(staging, place) for place in range(len(staging.conversations))]
 
     return read
 
 
-def _all_of(staging: Staging, conversation: StagedConversation) -> Taken:
-    session, messages, revisions = staging.read(conversation)
-    said = [row for batch in messages for row in batch]
-    return conversation, session, said, [row for batch in revisions for row in batch]
+def _all_of(staging: Staging, place: int) -> Taken:
+    batches = list(staging.batches([place]))
+    [session] = [row for batch in batches for row in batch.sessions]
+    said = [row for batch in batches for row in batch.messages]
+    return staging.conversations[place], session, said, [row for batch in batches for row in batch.revisions]
 
 
 def refusal(take: Take, content: object, **limits: int) -> InvalidImport:
