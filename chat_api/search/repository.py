@@ -19,7 +19,7 @@ _LONGEST_MS = 3_000
 _BY_WORDS = text(FIND_BY_WORDS)
 _BY_MEANING = text(FIND_BY_MEANING)
 _FOR_TOOL = text(FIND_FOR_TOOL)
-_PREPARE = text(
+PREPARE = text(
     f"""
     SELECT set_config('statement_timeout', '{_LONGEST_MS}', true),
         -- The indexes are what makes it quick, whatever the planner believes of a word that it knows nothing of.
@@ -68,7 +68,7 @@ class SearchRepository:
         self, within: Within, terms: Sequence[Term], *, last: tuple[datetime, UUID, int] | None, limit: int
     ) -> Sequence[Row[Any]]:
         """Rows of `FIND_BY_WORDS`, those after `last`."""
-        await self._db.execute(_PREPARE)
+        await self._db.execute(PREPARE)
         parameters = within.parameters() | _asked(terms, limit) | _after(last)
         return (await self._db.execute(_BY_WORDS, parameters)).all()
 
@@ -76,13 +76,13 @@ class SearchRepository:
         self, within: Within, terms: Sequence[Term], vector: Sequence[float], model: str, *, limit: int
     ) -> Sequence[Row[Any]]:
         """Rows of `FIND_BY_MEANING`; the terms are only marked."""
-        await self._db.execute(_PREPARE)
+        await self._db.execute(PREPARE)
         parameters = within.parameters() | _asked(terms, limit) | _after(None)
         return (await self._db.execute(_BY_MEANING, parameters | {"vector": list(vector), "model": model})).all()
 
     async def best(self, within: Within, terms: Sequence[Term], *, limit: int) -> Sequence[Row[Any]] | None:
         """Rows of `FIND_FOR_TOOL`; None where the person does not take part in the session in which it is asked."""
-        await self._db.execute(_PREPARE)
+        await self._db.execute(PREPARE)
         parameters = within.parameters() | _asked(terms, limit) | _after(None)
         rows = (await self._db.execute(_FOR_TOOL, parameters)).all()
         if not rows:
@@ -95,12 +95,16 @@ def _after(last: tuple[datetime, UUID, int] | None) -> dict[str, Any]:
     return {"last_at": at, "last_session": session_id, "last_seq": seq}
 
 
-def _asked(terms: Sequence[Term], limit: int) -> dict[str, Any]:
+def asked_parameters(terms: Sequence[Term]) -> dict[str, Any]:
+    """Those of `ASKED`."""
     return {
         "texts": [term.text for term in terms],
         "prefixes": [term.is_prefix for term in terms],
         "exclusions": [term.is_excluded for term in terms],
-        "marks": [term.text.lower() for term in terms if not term.is_excluded],
         "languages": list(LANGUAGES),
-        "limit": limit,
     }
+
+
+def _asked(terms: Sequence[Term], limit: int) -> dict[str, Any]:
+    marks = [term.text.lower() for term in terms if not term.is_excluded]
+    return asked_parameters(terms) | {"marks": marks, "limit": limit}
