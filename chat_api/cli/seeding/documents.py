@@ -78,13 +78,14 @@ class SeededDocument:
 
 @dataclass(frozen=True)
 class DocumentsSeeded:
-    """`waiting` are left to the worker, for `reason`."""
+    """`waiting` are left to the worker, for `reason`. `is_agent_away`: because the agent was not to be reached."""
 
     ready: int
     passages: int
     embedded: int
     waiting: int
     reason: str | None
+    is_agent_away: bool = False
 
 
 def write_documents(
@@ -158,15 +159,17 @@ class DocumentSeeder:
         waiting = list(documents)
         indexed: list[IndexedDocument] = []
         reason: str | None = None
+        is_agent_away = False
 
         async def take() -> None:
-            nonlocal reason
+            nonlocal reason, is_agent_away
             while waiting and reason is None:
                 document = waiting.pop(0)
                 try:
                     indexed.append(await self._index(document, bar))
                 except (AgentUnavailable, AgentBrokeOff, AgentRefused) as problem:
                     reason = problem.detail
+                    is_agent_away = isinstance(problem, AgentUnavailable)
                     waiting.append(document)
 
         # The first alone: what two embed at the same time is embedded twice.
@@ -184,6 +187,7 @@ class DocumentSeeder:
             embedded=sum(one.embedded for one in indexed),
             waiting=len(waiting),
             reason=reason,
+            is_agent_away=is_agent_away,
         )
 
     async def _store(self, documents: Sequence[SeededDocument]) -> None:

@@ -92,7 +92,11 @@ def seed(settings: ApiSettings, wanted: Wanted) -> None:
         raise CannotSeed(f"the database does not answer ({type(error).__name__})") from None
     except KeyboardInterrupt:
         raise CannotSeed("stopped; what is there stays until `--clear`") from None
-    _report(seeded, time.monotonic() - started, password)
+    click.echo(report(seeded, time.monotonic() - started))
+    if seeded.documents is not None and seeded.documents.waiting:
+        click.echo(left_waiting(seeded.documents, settings.agent_base_url), err=True)
+    names = [_USERNAME.format(name=name) for name in words.PEOPLE[: len(seeded.people)]]
+    click.echo(f"sign in as {names[0]} … {names[-1]} with the password {password}")
 
 
 async def _run(settings: ApiSettings, address: str, wanted: Wanted, password: str) -> Seeded:
@@ -107,20 +111,33 @@ async def _run(settings: ApiSettings, address: str, wanted: Wanted, password: st
         await collections.close()
 
 
-def _report(seeded: Seeded, seconds: float, password: str) -> None:
-    parts = [f"{len(seeded.people)} people"]
+def report(seeded: Seeded, seconds: float) -> str:
+    parts = [_counted(len(seeded.people), "person", "people")]
     if seeded.conversations:
-        parts.append(f"{seeded.conversations:,} conversations with {seeded.messages:,} messages")
+        conversations = _counted(seeded.conversations, "conversation", "conversations")
+        parts.append(f"{conversations} with {_counted(seeded.messages, 'message', 'messages')}")
     if seeded.documents is not None:
         ready = seeded.documents
-        parts.append(
-            f"{ready.ready} documents with {ready.passages:,} passages ({ready.embedded:,} had to be embedded)"
-        )
-        if ready.waiting:
-            click.echo(f"{ready.waiting} documents wait for the worker: {ready.reason}", err=True)
-    click.echo(f"{', '.join(parts)}: seeded in {seconds:.2f} s")
-    names = [_USERNAME.format(name=name) for name in words.PEOPLE[: len(seeded.people)]]
-    click.echo(f"sign in as {names[0]} … {names[-1]} with the password {password}")
+        documents = _counted(ready.ready, "document", "documents")
+        passages = _counted(ready.passages, "passage", "passages")
+        parts.append(f"{documents} with {passages} ({ready.embedded:,} had to be embedded)")
+    return f"{', '.join(parts)}: seeded in {seconds:.2f} s"
+
+
+def left_waiting(documents: DocumentsSeeded, agent_url: str) -> str:
+    """What is not ready and why, and where the agent was looked for, if it was not there."""
+    wait = _counted(documents.waiting, "document waits", "documents wait")
+    told = f"{wait} for the worker: {documents.reason}"
+    if not documents.is_agent_away:
+        return told
+    return (
+        f"{told}\nThe agent was looked for at {agent_url}. Where it listens elsewhere, set COLLOQUY_AGENT_URL, or"
+        " COLLOQUY_AGENT_PORT as for `colloquy up`."
+    )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 class Seed:
@@ -229,7 +246,7 @@ def price_of(settings: ApiSettings) -> Price:
 
 
 def _address(url: str) -> str:
-    """For asyncpg, which knows nothing of SQLAlchemy's drivers. (`kit.db.dsn` is 0.3 s of imports away.)"""
+    """For asyncpg, which knows nothing of SQLAlchemy's drivers. (`kit.address.dsn` is 0.3 s of imports away.)"""
     return f"postgresql://{url.partition('://')[2]}"
 
 
