@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -58,7 +59,13 @@ class OpenAIEndpoint:
 
     @property
     def is_openai_itself(self) -> bool:
-        return httpx.URL(self.base_url).host == "api.openai.com"
+        return _host(self.base_url) == "api.openai.com"
+
+
+@lru_cache(maxsize=16)
+def _host(base_url: str) -> str:
+    # Asked before every call, of one address or two.
+    return httpx.URL(base_url).host
 
 
 class OpenAIChat:

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from agent_service.api.state import State
+from agent_service.api.state import AgentState, State
 from agent_service.domain.problems import ChatApiUnavailable
 from shared.problems import Forbidden, NotAuthenticated, Problem
 from shared.security import InvalidToken
@@ -42,10 +42,30 @@ async def _caller(
     if token.startswith(API_KEY_PREFIX):
         return await _key_owner(state, token)
     try:
-        claims = state.callers.verify(token)
+        return _service(state, token)
     except InvalidToken:
         raise NotAuthenticated("The token is malformed, expired, or not meant for this service.") from None
-    return Caller(name=claims.subject, user_id=None)
+
+
+def service_caller(state: AgentState, authorization: str | None) -> Caller | None:
+    """The service whose token the header holds. None for everything else, also for what is no good."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme != "Bearer" or token.startswith(API_KEY_PREFIX):
+        return None
+    try:
+        return _service(state, token)
+    except InvalidToken:
+        return None
+
+
+def _service(state: AgentState, token: str) -> Caller:
+    """Raises `InvalidToken`."""
+    name = state.remembered.get(token)
+    if name is None:
+        claims = state.callers.verify(token)
+        name = claims.subject
+        state.remembered.put(token, name, claims.expires_at)
+    return Caller(name=name, user_id=None)
 
 
 async def _key_owner(state: State, key: str) -> Caller:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.auth import AUTH_PROBLEMS, AuthenticatedCaller
+from agent_service.api.plain_turn import PlainTurnRoute
 from agent_service.api.state import State
 from agent_service.domain.embedding_problems import EMBEDDER_PROBLEMS
 from agent_service.domain.index_problems import CollectionNotFound, EmbeddingModelChanged, IndexUnavailable
@@ -43,7 +44,7 @@ from shared.problems import PROBLEM_JSON, MalformedRequest, PayloadTooLarge, Val
 from shared.web.event_stream import CLIENT_CLOSED, EVENT_STREAM, EventStreamResponse, wants_json, while_connected
 from shared.web.responses import problems
 
-router = APIRouter(prefix="/v1", tags=["chat"])
+router = APIRouter(prefix="/v1", tags=["chat"], route_class=PlainTurnRoute)
 
 PATH = "/v1/chat"
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from agent_service.api.remembered_callers import RememberedCallers
 from agent_service.application.collections import Collections
 from agent_service.application.index_document import DocumentIndexer
 from agent_service.application.regenerate import Regeneration
@@ -44,6 +45,7 @@ class AgentState:
     optional_probes: Mapping[str, Probe]
     registry: CollectorRegistry
     begun: BegunTurns = field(default_factory=BegunTurns)
+    remembered: RememberedCallers = field(default_factory=RememberedCallers)
 
 
 async def _state(request: Request) -> AgentState:

@@ -49,7 +49,7 @@ class TurnLimits:
     between_tokens: float = 30.0
     turn: float = 300.0
     retrieval: float = 10.0
-    new_servers: float = 10.0
+    new_servers: float = 30.0
     attempts: int = 3
     retry_base: float = 0.25
     retry_max: float = 3.0

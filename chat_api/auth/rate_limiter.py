@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Protocol
 from redis.exceptions import RedisError
 
 from chat_api.auth.rate_windows import Allowance, Verdict
+from chat_api.auth.room_left import RoomLeft
 from chat_api.kit.token_bucket import TokenBucket
 from shared.logging import get_logger
 
@@ -66,6 +68,9 @@ class RateLimiter:
     Requests that come while an answer is on its way go together in the next trip: under load a trip carries many, and
     costs each a fraction. Once a trip fails, everybody is counted here, until a task of our own has heard from Valkey
     again.
+
+    Who was far from their limit a moment ago does not wait for the trip that counts them: each process lets one such
+    request of theirs pass at a time, so with several it may be one for each but one that is let pass too many.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class RateLimiter:
         self._seconds = seconds
         self._look_again_seconds = look_again_seconds
         self._local = LocalBuckets(now)
+        self._room = RoomLeft(now)
         self._waiting: list[Waiting] = []
         self._given_back: list[Allowance] = []
         self._trips: asyncio.Task[None] | None = None
@@ -100,6 +106,9 @@ class RateLimiter:
         """
         if not allowances:
             return None
+        if not self.is_local and (known := self._room.take(allowances)) is not None:
+            self._ask(allowances).add_done_callback(functools.partial(self._counted, allowances))
+            return known
         verdicts = None if self.is_local else await self._ask(allowances)
         if verdicts is None:
             verdicts = [self._local.acquire(allowance) for allowance in allowances]
@@ -117,13 +126,20 @@ class RateLimiter:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
 
-    async def _ask(self, allowances: Sequence[Allowance]) -> list[Verdict] | None:
+    def _ask(self, allowances: Sequence[Allowance]) -> asyncio.Future[list[Verdict] | None]:
         """None where Valkey did not say."""
         answer: asyncio.Future[list[Verdict] | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((allowances, answer))
         if self._trips is None:
             self._trips = asyncio.create_task(self._travel(), name="rate-limits")
-        return await answer
+        return answer
+
+    def _counted(self, allowances: Sequence[Allowance], answer: asyncio.Future[list[Verdict] | None]) -> None:
+        """Of a request that passed before it was counted."""
+        self._room.counted(allowances)
+        if answer.result() is None:
+            for allowance in allowances:
+                self._local.acquire(allowance)
 
     async def _travel(self) -> None:
         """One trip after the other, for as long as somebody waits."""
@@ -162,6 +178,7 @@ class RateLimiter:
         except _AWAY as error:
             self._count_here(error)
             return
+        self._room.learn(verdicts)
         at = 0
         for allowances, answer in together:
             # Whoever asked may have gone meanwhile.

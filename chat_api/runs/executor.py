@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from chat_api.runs.errors import (
     RunTimedOut,
 )
 from chat_api.runs.events import CLOSING_EVENTS, FIRST_STREAMED_ID, terminal_type
+from chat_api.runs.history import Exchange
 from chat_api.runs.images import AttachedFiles
 from chat_api.runs.models import RunStatus
 from chat_api.runs.patience import patiently
@@ -83,7 +85,7 @@ class RunExecutor:
         """Who may lease a run now: this process, or nobody while it is full or stopping."""
         if not self._accepting or len(self._active) >= self._settings.max_concurrent_runs:
             return None
-        return Holder(self.owner, self._settings.run_lease_seconds)
+        return Holder(self.owner, self._settings.run_lease_seconds, self._settings.history_messages)
 
     async def start_next(self, session_id: UUID) -> None:
         """Claim the session's next waiting run, if there is one and it is free, and answer it from here."""
@@ -242,9 +244,7 @@ class RunExecutor:
             requested_by = claim.requested_by
             await patiently(lambda: self._quotas.check_tokens(requested_by))
         limit = int(claim.settings.get("chat_history_length") or self._settings.history_messages)
-        said = await patiently(
-            lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
-        )
+        said = await self._history(claim, limit)
         if not said:
             raise QuestionDeleted
         async with self._files.room_for(said):
@@ -257,6 +257,14 @@ class RunExecutor:
                 related=await self._related_context(claim),
             )
             return await self._dialogue.hold(active, request)
+
+    async def _history(self, claim: Claim, limit: int) -> Sequence[Exchange]:
+        """What was said last, up to the question; nothing where that was deleted. Mostly it came with the claim."""
+        if claim.history is not None and limit <= self._settings.history_messages:
+            return claim.history[-limit:]
+        return await patiently(
+            lambda: self._repository.history(claim.lease.session_id, claim.trigger_message_id, limit)
+        )
 
     async def _knowledge(self, claim: Claim) -> Knowledge | None:
         """What the bot's documents are; None where it asks the model alone.

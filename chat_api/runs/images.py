@@ -18,7 +18,7 @@ from chat_api.attachments.media_types import shown_image
 from chat_api.attachments.statements import STORED_AT
 from chat_api.kit.db import Database
 from chat_api.kit.storage import BytesMissing, Storage, StorageUnavailable
-from chat_api.runs.repository import Exchange
+from chat_api.runs.history import Exchange
 from shared.contracts.chat import MAX_IMAGE_BYTES, MAX_IMAGES, ChatImage, ImageType
 from shared.logging import get_logger
 

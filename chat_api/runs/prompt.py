@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chat_api.bots.tools import effective_tools
+from chat_api.runs.history import Exchange
 from chat_api.runs.related import Quotation
-from chat_api.runs.repository import Claim, Exchange
+from chat_api.runs.repository import Claim
 from chat_api.runs.session_bot import Knowledge, SessionBot, joined_prompt
 from chat_api.sessions.schemas import RelatedContext
 from shared.contracts.chat import ChatMessage, ChatRequest, ChatRole, ChatUser, ModelChoice, Provider

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +17,13 @@ from chat_api.plans.quotas import MESSAGE_QUOTA
 from chat_api.runs import statements as sql
 from chat_api.runs.documents import SESSION_STATUS
 from chat_api.runs.errors import OutcomeUnknown
+from chat_api.runs.history import HISTORY, Exchange, earlier
 from chat_api.runs.models import RunStatus
 from chat_api.runs.prices import PriceTable
 from chat_api.runs.session_bot import BOT_NAME, KNOWLEDGE, Knowledge, SessionBot, effective_settings, session_bot
 from chat_api.runs.turns import SessionTurns
 from chat_api.sessions.hints import EventsAdded, SessionHints
 from chat_api.sessions.models import SessionStatus
-from shared.contracts.chat import ChatImage
 from shared.contracts.knowledge import MAX_EXCLUDED
 
 _ONE_ACTIVE_RUN = "uq_runs_session_id_active"
@@ -64,10 +64,14 @@ class ClientIdTaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that can answer runs: the name it leases them under, and for how long at a time."""
+    """A process that can answer runs: the name it leases them under, for how long at a time.
+
+    `history_messages` is how many it shows a model at most.
+    """
 
     owner: str
     lease_seconds: float
+    history_messages: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Claim:
     `asked_by` sent the message that is answered, and `requested_by` wanted the answer. The run `waited` since then, so
     that its quota may have been used up. The run `resumes` when it waited for a decision. `stream_position`
     is set for a run that called tools: it goes on where its reply had `said_characters`, and what it did before took
-    `usage`.
+    `usage`. `history` is what the model is to be shown, where it came with the claim: the holder's `history_messages`.
     """
 
     lease: Lease
@@ -112,17 +116,7 @@ class Claim:
     usage: dict[str, Any] | None
     run: bytes
     reply: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """What a person said, with its files, and the latest answer to it. `images` are what the model sees of them."""
-
-    content: str
-    username: str | None
-    answer: str | None
-    attachments: Sequence[dict[str, Any]] = ()
-    images: Sequence[ChatImage] = ()
+    history: Sequence[Exchange] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +227,8 @@ class RunRepository:
         sent = Sent(new.message_id, None if run is None else new.run_id, row["message"], run)
         if holder is None or not row["starts"]:
             return sent, None
-        return sent, _claim(row, new.session_id, holder.owner, waited=False)
+        claim = _claim(row, new.session_id, holder.owner, waited=False)
+        return sent, replace(claim, history=_history(row, new.content))
 
     async def _send(self, new: NewMessage, holder: Holder | None, plan: Plan) -> asyncpg.Record | None:
         files = (list(new.attachment_ids),) if new.attachment_ids else ()
@@ -256,6 +251,7 @@ class RunRepository:
                 new.include_related_context,
                 plan.messages_per_day,
                 plan.tokens_per_day,
+                1 if holder is None else holder.history_messages,
                 *files,
             )
 
@@ -326,7 +322,7 @@ class RunRepository:
         return _claim(row, session_id, holder.owner, waited=True)
 
     async def history(self, session_id: UUID, trigger_id: UUID, limit: int) -> list[Exchange]:
-        rows = await self._database.fetch_rows(sql.HISTORY, session_id, trigger_id, limit)
+        rows = await self._database.fetch_rows(HISTORY, session_id, trigger_id, limit)
         return [Exchange(row["content"], row["username"], row["answer"], row["attachments"]) for row in rows]
 
     async def bot_name(self, session_id: UUID) -> str | None:
@@ -483,6 +479,12 @@ def _claim(row: asyncpg.Record, session_id: UUID, owner: str, *, waited: bool) -
         run=row["run"],
         reply=row["reply"],
     )
+
+
+def _history(row: asyncpg.Record, content: str) -> list[Exchange] | None:
+    if row["earlier"] is None:
+        return None
+    return [*earlier(row["earlier"]), Exchange(content, row["sender_name"], None, row["attachments"])]
 
 
 def _message_status(status: RunStatus) -> str:

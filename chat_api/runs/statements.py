@@ -11,6 +11,7 @@ from __future__ import annotations
 from chat_api.messages.documents import MESSAGE_COLUMNS
 from chat_api.plans.statements import COUNT_MESSAGE, USED_TODAY
 from chat_api.runs.documents import RUN_COLUMNS
+from chat_api.runs.history import EARLIER
 from chat_api.runs.session_bot import BOT_COLUMNS, BOT_JOIN, LIVE_CITATIONS, MODEL, PROVIDER
 from chat_api.runs.tool_statements import CLOSE_CALLS
 from chat_api.sessions.statements import NOBODY_LEFT
@@ -52,7 +53,7 @@ _STARTS = f"CASE WHEN $13::bool AND {_REPLY_DUE} THEN NOT EXISTS (SELECT 1 FROM 
 # The sender's own files, in the order in which they are named.
 _FILES = """files AS (
         SELECT f.id, f.name, f.content_type, f.size_bytes, n.position
-        FROM unnest($17::uuid[]) WITH ORDINALITY AS n (id, position)
+        FROM unnest($18::uuid[]) WITH ORDINALITY AS n (id, position)
         JOIN chat.attachments f ON f.id = n.id AND f.owner_id = $2
     ),"""
 _FILES_SHOWN = """(
@@ -69,13 +70,19 @@ _NAMED = """named AS (
 _FIRST_START = "NULL::bigint AS stream_position, 0::bigint AS said_characters, false AS expired, NULL::jsonb AS usage"
 """Where a run goes on that has not begun."""
 
+_UNCHANGED_SINCE = "s.last_event_seq - 3 = (SELECT o.last_event_seq FROM chat.sessions o WHERE o.id = $1)"
+"""Whether nothing happened in the session between the statement's snapshot and its lock on the session.
+
+Every change of what was said is an event. The three are the statement's own, where a run starts.
+"""
+
 
 def _send(*, with_files: bool) -> str:
     """Without files the statement knows nothing of them: most messages have none, and it is what is sent most."""
     files = files_found = named = files_column = files_value = ""
     if with_files:
         files = _FILES
-        files_found = "AND (SELECT count(*) FROM files) = cardinality($17::uuid[])"
+        files_found = "AND (SELECT count(*) FROM files) = cardinality($18::uuid[])"
         named = _NAMED
         files_column, files_value = ", attachments", f", {_FILES_SHOWN}"
     return f"""
@@ -127,7 +134,9 @@ def _send(*, with_files: bool) -> str:
     SELECT {_message("m")} AS message, {_run("r")} AS run, {_message("reply")} AS reply, starts,
         $9::uuid AS run_id, 1 AS attempt, $3::uuid AS trigger_message_id, $12::uuid AS reply_message_id,
         false AS cancelled, s.last_event_seq AS event_seq, $2::uuid AS asked_by,
-        $2::uuid AS requested_by, {_FIRST_START}, {BOT_COLUMNS}
+        $2::uuid AS requested_by, {_FIRST_START}, {BOT_COLUMNS},
+        CASE WHEN starts AND {_UNCHANGED_SINCE} THEN {EARLIER} END AS earlier,
+        (SELECT u.username FROM chat.users u WHERE u.id = $2) AS sender_name, (SELECT attachments FROM m) AS attachments
     FROM s {BOT_JOIN}
     """
 
@@ -136,9 +145,9 @@ SEND = _send(with_files=False)
 """($1 session, $2 sender, $3 message id, $4 content, $5 client id, $6 request hash, $7 metadata,
 $8 assistant mentioned, $9 run id, $10 lease owner, $11 lease seconds, $12 reply id, $13 whether we may start a run,
 $14 whether the run's prompt includes a related session's messages, $15 messages and $16 tokens that the sender may use
-a day: null is as many as they like)
-→ `message`, `run` (null where no reply is due) and, where the run `starts` at once, all that `CLAIM` gives; no row
-when refused.
+a day: null is as many as they like, $17 messages that a model is shown)
+→ `message`, `run` (null where no reply is due) and, where the run `starts` at once, all that `CLAIM` gives, and what
+was said `earlier`, unless that changed while the statement waited for the session; no row when refused.
 
 A run that need not wait is stored as ours already: a second commit, and its wait for the disk, would stand between
 the person and the first word. A second message with the same client id breaks a unique index, and so does a run
@@ -147,7 +156,7 @@ that another process began while we waited for the session; either undoes the wh
 """
 
 SEND_WITH_FILES = _send(with_files=True)
-"""The same with $17, the ids of files in their order. No row also where one of them is not the sender's own.
+"""The same with $18, the ids of files in their order. No row also where one of them is not the sender's own.
 
 A file that is removed at the same moment breaks a foreign key, and undoes the whole statement.
 """
@@ -270,32 +279,6 @@ CLAIM = f"""
 Two processes that claim at once both may find the run: the one that waited for the session's lock still sees
 the run as it was before, so the update asks for its status again, and the unique index on active runs decides
 the rest.
-"""
-
-HISTORY = """
-    WITH t AS (
-        SELECT seq FROM chat.messages WHERE session_id = $1 AND id = $2 AND deleted_at IS NULL
-    ), said AS (
-        SELECT m.id, m.seq, m.content, m.attachments, u.username
-        FROM t JOIN chat.messages m ON m.session_id = $1 AND m.seq <= t.seq
-        LEFT JOIN chat.users u ON u.id = m.sender_id
-        WHERE m.role = 'user' AND m.deleted_at IS NULL
-        ORDER BY m.seq DESC LIMIT $3
-    ), answered AS (
-        SELECT DISTINCT ON (m.parent_id) m.parent_id, m.content
-        FROM said JOIN chat.messages m ON m.session_id = $1 AND m.parent_id = said.id
-        WHERE m.role = 'assistant' AND m.deleted_at IS NULL AND m.content <> ''
-          AND m.status IN ('complete', 'cancelled') AND m.parent_id <> $2
-        ORDER BY m.parent_id, m.seq DESC
-    )
-    SELECT said.content, said.attachments, said.username, answered.content AS answer
-    FROM said LEFT JOIN answered ON answered.parent_id = said.id ORDER BY said.seq
-"""
-"""($1 session, $2 trigger, $3 messages) → what people said up to the trigger, each with its latest answer. No row when
-the trigger was deleted.
-
-An answer follows what it answers, not its own `seq`: messages sent while a run was active come before its
-reply in the log, and would come between question and answer for the model.
 """
 
 HEARTBEAT = """

@@ -12,6 +12,7 @@ from chat_api.auth.rate_limiter import LocalBuckets, RateLimiter
 from chat_api.auth.rate_windows import Allowance, Verdict
 
 ANN, BOB = Allowance("ann", 3), Allowance("bob", 100)
+CARL = Allowance("carl", 1000)
 
 
 class Windows:
@@ -189,3 +190,60 @@ def test_a_process_counts_by_itself_and_remembers_so_many_callers() -> None:
     buckets.acquire(BOB)
     buckets.acquire(Allowance("eve", 3))
     assert buckets.acquire(ANN).remaining == 2, "the one that was seen longest ago begins anew"
+
+
+async def test_who_is_far_from_the_limit_passes_before_it_is_counted_one_at_a_time(windows: Windows) -> None:
+    patient = RateLimiter(windows, seconds=20)
+    first = await patient.admit([CARL])
+    windows.open.clear()
+    async with asyncio.timeout(20):
+        passed = await patient.admit([CARL])
+    waiting = [asyncio.create_task(patient.admit([CARL])) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    were_waiting = not any(task.done() for task in waiting)
+    windows.open.set()
+    verdicts = [first, passed, *await asyncio.gather(*waiting)]
+    await patient.close()
+
+    assert were_waiting
+    assert [verdict.remaining for verdict in verdicts if verdict] == [999, 998, 997, 996, 995]
+    assert windows.counts == {"carl": 5}
+
+
+async def test_who_was_far_while_others_used_it_up_is_let_pass_once(windows: Windows) -> None:
+    patient = RateLimiter(windows, seconds=20)
+    await patient.admit([CARL])
+    windows.counts["carl"] = 1000
+    verdicts = [await patient.admit([CARL]) for _ in range(3)]
+    await patient.close()
+
+    assert [verdict.admitted for verdict in verdicts if verdict] == [True, False, False]
+
+
+async def test_who_is_near_one_of_the_limits_asks_first(windows: Windows) -> None:
+    patient = RateLimiter(windows, seconds=20)
+    for _ in range(2):
+        await patient.admit([CARL, BOB])
+    windows.open.clear()
+    near = asyncio.create_task(patient.admit([CARL, BOB]))
+    await asyncio.sleep(0.05)
+    has_passed = near.done()
+    windows.open.set()
+    await near
+    await patient.close()
+
+    assert not has_passed
+    assert windows.counts == {"carl": 3, "bob": 3}
+
+
+async def test_who_passed_is_counted_here_when_the_windows_go_away(windows: Windows, limiter: RateLimiter) -> None:
+    await limiter.admit([CARL])
+    windows.is_away = True
+    await limiter.admit([CARL])
+    async with asyncio.timeout(20):
+        while not limiter.is_local:
+            await asyncio.sleep(0.005)
+    verdict = await limiter.admit([CARL])
+
+    assert verdict is not None
+    assert verdict.remaining == 998

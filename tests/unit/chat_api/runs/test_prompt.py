@@ -6,9 +6,10 @@ from dataclasses import replace
 from itertools import cycle
 from uuid import UUID
 
+from chat_api.runs.history import Exchange
 from chat_api.runs.prompt import chat_request
 from chat_api.runs.related import Quotation
-from chat_api.runs.repository import Claim, Exchange, Lease
+from chat_api.runs.repository import Claim, Lease
 from chat_api.sessions.schemas import RelatedContext
 from shared.contracts.chat import ChatRole
 
