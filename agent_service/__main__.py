@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 
+from agent_service.adapters.mcp_config import load_mcp_servers
 from agent_service.config import AgentSettings
 from shared.logging import configure_logging
 from shared.settings import SettingsError
@@ -41,6 +42,8 @@ def _cannot_work(error: SettingsError) -> int:
 def main() -> int:
     try:
         settings = AgentSettings.load()
+        if settings.mcp_config is not None:
+            load_mcp_servers(settings.mcp_config)
     except SettingsError as error:
         return _cannot_work(error)
     if sys.argv[1:] == ["--openapi"]:

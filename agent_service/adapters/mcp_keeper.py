@@ -43,9 +43,27 @@ def _become(command: list[str], environment: dict[str, str], keeper: int) -> Non
         os._exit(_CANNOT_RUN)
 
 
-def _has_ended(child: int) -> bool:
-    # Left unreaped: as long as it is, nobody else can get its number, and so its group's.
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+class _Child:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._status: int | None = None
+
+    def has_ended(self) -> bool:
+        if hasattr(os, "waitid"):
+            # Left unreaped: as long as it is, nobody else can get its number, and so its group's.
+            return os.waitid(os.P_PID, self.number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        # macOS has no such call before Python 3.13.
+        if self._status is None:
+            ended, status = os.waitpid(self.number, os.WNOHANG)
+            self._status = status if ended else None
+        return self._status is not None
+
+    def exit_code(self) -> int:
+        """Waits for its end. As a shell tells it: 128 and the signal's number."""
+        if self._status is None:
+            _, self._status = os.waitpid(self.number, 0)
+        code = os.waitstatus_to_exitcode(self._status)
+        return code if code >= 0 else 128 - code
 
 
 def _signal_group(child: int, number: signal.Signals) -> None:
@@ -60,27 +78,25 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
     _die_with(parent, signal.SIGTERM)
     keeper = os.getpid()
-    child = os.fork()
-    if child == 0:
+    child = _Child(os.fork())
+    if child.number == 0:
         _become(command, environment, keeper)
     with suppress(ProcessLookupError, PermissionError):
-        os.setpgid(child, child)  # whichever of the two comes first
+        os.setpgid(child.number, child.number)  # whichever of the two comes first
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)  # or else neither side would see the other close its end
     os.dup2(nothing, 1)
     signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
-    while not _has_ended(child):
+    while not child.has_ended():
         got = signal.sigwait(_WAITED_FOR)
         if got in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) or os.getppid() != parent:
-            _signal_group(child, signal.SIGTERM)
+            _signal_group(child.number, signal.SIGTERM)
             deadline = time.monotonic() + _GRACE_SECONDS
-            while not _has_ended(child) and time.monotonic() < deadline:
+            while not child.has_ended() and time.monotonic() < deadline:
                 time.sleep(0.02)
             break
-    _signal_group(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    os._exit(code if code >= 0 else 128 - code)
+    _signal_group(child.number, signal.SIGKILL)
+    os._exit(child.exit_code())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ T = TypeVar("T")
 MAX_TOOLS = 200
 _MAX_PAGES = 50
 _NOTICE_SECONDS = 2.0
+_PING_LOOKS = 10
 _CLIENT = types.Implementation(name="colloquy", version="1")
 
 
@@ -78,6 +79,12 @@ class McpSession:
         self._client = client
         self._link = link
         self._notices: set[asyncio.Task[None]] = set()
+        self._calls = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has calls to answer: many a server answers nothing else meanwhile."""
+        return self._calls > 0
 
     @property
     def is_lost(self) -> bool:
@@ -101,6 +108,7 @@ class McpSession:
             # Not `call_tool`, which checks the answer against the server's own schema, here on the event loop.
             return await self._client.send_request(types.ClientRequest(request), types.CallToolResult)
 
+        self._calls += 1
         try:
             result = await self.ask(send())
         except asyncio.CancelledError:
@@ -109,6 +117,8 @@ class McpSession:
             raise
         except ValidationError:
             raise CallFailed("The server's answer is not that of a tool.") from None
+        finally:
+            self._calls -= 1
         return CallAnswer(_text(result.content) or _structured(result), result.isError)
 
     async def list_tools(self) -> list[ListedTool]:
@@ -130,16 +140,27 @@ class McpSession:
         return found[:MAX_TOOLS]
 
     async def ping(self, seconds: float) -> bool:
-        """Whether it answers in time; also that it knows no ping is an answer."""
+        """Whether it answers in time; also that it knows no ping is an answer.
+
+        While this process stands still, its time does too, or else every server would be gone when it goes on.
+        """
+        asking = asyncio.ensure_future(self.ask(self._client.send_ping()))
         try:
-            async with asyncio.timeout(seconds):
-                await self.ask(self._client.send_ping())
-        except TimeoutError:
-            return False
+            for _ in range(_PING_LOOKS):
+                done, _ = await asyncio.wait({asking}, timeout=seconds / _PING_LOOKS)
+                if done:
+                    break
+            else:
+                return False
+            asking.result()
         except CallFailed as error:
             return not error.retryable  # or else it was no answer of the server's
         except ValidationError:
             pass
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait({asking})
         return True
 
     def close(self) -> None:

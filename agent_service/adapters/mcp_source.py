@@ -29,12 +29,16 @@ class McpTimes:
 
     A session that cannot be opened, or breaks, is tried again after `retry_base`, doubled each time up to
     `retry_max`, half of it at random; from the beginning again once it has held for `healthy`.
+    One that does not open within `open` is given twice as long the next time, up to `open_max`: on a busy machine, or
+    the first time, a server may take long to start, and would never get there if it were always ended before.
+    A server that answers no ping within `ping` is gone, and none is asked of one that has calls to answer.
     A call waits for a session that is being opened for `session` at most; for so long the tools of a session that
     broke are still offered.
     """
 
     call: float = 30.0
     open: float = 30.0
+    open_max: float = 240.0
     session: float = 5.0
     ping_every: float = 30.0
     ping: float = 5.0
@@ -64,6 +68,7 @@ class McpSource:
         self._ready = asyncio.Event()
         self._look = asyncio.Event()
         self._changed = False
+        self._open_seconds = times.open
         self._tools: list[McpTool] = []
         self._lost_at = float("-inf")
         self._state = ToolSourceState.STARTING
@@ -94,7 +99,7 @@ class McpSource:
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
 
     async def aclose(self) -> None:
-        """End the session, and the process where it has one. Takes three seconds at most."""
+        """End the session, and the process where it has one. Takes three seconds at most, on a machine at rest."""
         self._closing = True
         if self._supervisor is not None:
             self._supervisor.cancel()
@@ -174,13 +179,15 @@ class McpSource:
         from agent_service.adapters.mcp_session import CallFailed  # noqa: PLC0415 - loaded by now
 
         try:
-            async with asyncio.timeout(self._times.open):
+            async with asyncio.timeout(self._open_seconds):
                 await session.introduce()
                 await self._list(session)
+            self._open_seconds = self._times.open
             await self._watch(session, link)
         except CallFailed as error:
             link.lose(error.message)
         except TimeoutError:
+            self._open_seconds = min(self._open_seconds * 2, self._times.open_max)
             link.lose("It did not answer in time.")
         return link.lost.result()
 
@@ -193,7 +200,7 @@ class McpSource:
             async with stdio_link(self._config) as link:
                 yield link
         else:
-            seconds = max(self._config.timeout_seconds or self._times.call, self._times.open)
+            seconds = max(self._config.timeout_seconds or self._times.call, self._open_seconds)
             async with http_link(self._config, call_seconds=seconds) as link:
                 yield link
 
@@ -211,6 +218,8 @@ class McpSource:
                 await asyncio.wait(waited_for, timeout=self._times.ping_every, return_when=asyncio.FIRST_COMPLETED)
                 if link.lost.done():
                     break
+                if session.is_busy and not looking.done():
+                    continue  # every call has a limit of its own, after which we look
                 if looking.done():
                     self._look.clear()
                     looking = asyncio.ensure_future(self._look.wait())
@@ -222,6 +231,7 @@ class McpSource:
                     link.lose("It does not answer.")
         finally:
             self._session = None
+            self._state = ToolSourceState.DOWN  # while its process is being ended, too
             self._ready.clear()
             self._lost_at = asyncio.get_running_loop().time()
             looking.cancel()

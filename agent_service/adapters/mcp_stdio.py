@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -28,8 +29,10 @@ from agent_service.adapters.mcp_link import MAX_MESSAGE_BYTES, Flooded, FloodMet
 _KEEPER = Path(__file__).with_name("mcp_keeper.py")
 _READ_BYTES = 64 * 1024
 _EOF_SECONDS = 0.3
-# What the keeper takes at most, and a little more.
-_STOP_SECONDS = 3.0
+# How it ended is known a moment after its output has: longer on a busy machine.
+_EXIT_SECONDS = 3.0
+# The keeper takes two, and longer on a busy machine. To kill it would leave what the server started.
+_STOP_SECONDS = 10.0
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -57,8 +60,7 @@ async def stdio_link(server: StdioServer) -> AsyncGenerator[Link]:
         for task in tasks:
             task.cancel()
         try:
-            await asyncio.wait(tasks)
-            await _end(process)
+            await _in_spite_of_cancellation(_end(process, tasks))
         finally:
             for stream in (to_session, incoming, outgoing, from_session):
                 stream.close()
@@ -145,11 +147,9 @@ def _message(line: bytes) -> JSONRPCMessage | None:
 
 
 async def _ending(process: asyncio.subprocess.Process) -> str:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_EOF_SECONDS):
-            await process.wait()
-    if process.returncode is None:
+    if not await _ended(process, _EXIT_SECONDS):
         return "It closed its standard output."
+    assert process.returncode is not None
     if process.returncode > 128:
         return f"Its process was ended by signal {process.returncode - 128}."
     return f"Its process ended with code {process.returncode}."
@@ -169,10 +169,25 @@ async def _write(
         from_session.close()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _in_spite_of_cancellation(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, and only then be cancelled: the agent may stop while a server is being ended."""
+    doing = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait({doing})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    doing.result()
+
+
+async def _end(process: asyncio.subprocess.Process, tasks: set[asyncio.Task[None]]) -> None:
     """Close its input, which is the polite way; then ask; the keeper kills what does not listen."""
     assert process.stdin is not None
     assert process.stdout is not None
+    await asyncio.wait(tasks)
     # asyncio knows of the end only when all has been read.
     draining = asyncio.ensure_future(_drain(process.stdout))
     try:

@@ -49,6 +49,9 @@ class ScriptedCollections:
         self.deleted: list[tuple[UUID, UUID, int]] = []
         self.refusals: list[httpx.Response | httpx.TransportError] = []
         self.delay_seconds = 0.0
+        self.opened = asyncio.Event()
+        """Cleared, it holds every request until the test sets it."""
+        self.opened.set()
 
     def holds(self, collection_id: UUID, document_id: UUID, *texts: str, name: str = "a document") -> list[ChunkRead]:
         """Have passages of a document, as if it had been put."""
@@ -62,6 +65,7 @@ class ScriptedCollections:
         self.requests.append((request.method, path))
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
+        await self.opened.wait()
         if self.refusals:
             refusal = self.refusals.pop(0)
             if isinstance(refusal, httpx.TransportError):

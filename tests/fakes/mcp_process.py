@@ -1,4 +1,4 @@
-"""Starts the misbehaving MCP server, and calls its tools."""
+"""Starts the misbehaving MCP servers, and calls their tools."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from shared.contracts.tools import ToolSourceState
 Server = StdioServer | HttpServer
 
 _PROGRAM = Path(__file__).with_name("mcp_server.py")
+_BARE_PROGRAM = Path(__file__).with_name("mcp_bare_server.py")
 
 
 def over_stdio(*arguments: str, **config: Any) -> StdioServer:
     return StdioServer.model_validate({"command": sys.executable, "args": ["-P", str(_PROGRAM), *arguments], **config})
+
+
+def over_bare_stdio(*arguments: str, **config: Any) -> StdioServer:
+    """The one that is there at once."""
+    program = ["-S", "-P", str(_BARE_PROGRAM)]
+    return StdioServer.model_validate({"command": sys.executable, "args": [*program, *arguments], **config})
 
 
 class McpHttpProcess:
@@ -54,7 +61,7 @@ class McpHttpProcess:
         self._process.stdout.close()
 
 
-async def ready(source: McpSource, *, restarts: int = 0, seconds: float = 15.0) -> None:
+async def ready(source: McpSource, *, restarts: int = 0, seconds: float = 60.0) -> None:
     """Wait until its session is open, and was opened again at least so often."""
     async with asyncio.timeout(seconds):
         while source.state().state is not ToolSourceState.READY or source.state().restarts < restarts:

@@ -6,6 +6,8 @@ it from any folder.
 
     echo(text)        add(a, b)         raise_error(message)      environment()  what `os.environ` holds, as JSON
     slow(seconds)     hang()            never answers, while others do
+    gate()            is answered when the gate is opened; `at_gate(count)` when so many calls wait there, and
+                      `open_gate()` at once
     wedge()           the whole process stops answering           exit_now(code)
     flood(mib, kind)  `line`: one endless line; `lines`: many that are no JSON; `messages`: many notifications;
                       `result`: an answer of that size; `stderr`: on standard error
@@ -65,12 +67,17 @@ class MisbehavingServer:
     def __init__(self, *, extra: int, page: int) -> None:
         self._page = page
         self._cancelled = 0
+        self._gate = asyncio.Event()
+        self._at_gate = 0
         self.server: Server[Any, Any] = Server("misbehaving", version="1")
         self._tools: dict[str, tuple[types.Tool, Callable[[Arguments], Awaitable[Content]]]] = {}
         self._add("echo", "Says what it is told.", _object(("text",), text="string"), self._echo)
         self._add("add", "Adds two numbers.", _object(("a", "b"), a="number", b="number"), self._sum)
         self._add("slow", "Takes its time.", _object(("seconds",), seconds="number"), self._slow)
         self._add("hang", "Never answers.", _object(), self._hang)
+        self._add("gate", "Waits until the gate is opened.", _object(), self._wait_at_gate)
+        self._add("at_gate", "Waits for calls at the gate.", _object(("count",), count="integer"), self._wait_for_gate)
+        self._add("open_gate", "Opens the gate.", _object(), self._open_gate)
         self._add("wedge", "Stops the process.", _object(), self._wedge)
         self._add("exit_now", "Ends the process.", _object(code="integer"), self._exit_now)
         self._add("flood", "Sends far too much.", _object(("mib",), mib="number", kind="string"), self._flood)
@@ -129,6 +136,24 @@ class MisbehavingServer:
     async def _hang(self, arguments: Arguments) -> Content:
         await asyncio.Event().wait()
         return []
+
+    async def _wait_at_gate(self, arguments: Arguments) -> Content:
+        self._at_gate += 1
+        try:
+            await self._gate.wait()
+        finally:
+            self._at_gate -= 1
+        return _text("through the gate")
+
+    async def _wait_for_gate(self, arguments: Arguments) -> Content:
+        while self._at_gate != arguments["count"]:
+            await asyncio.sleep(0.005)
+        return _text("they are there")
+
+    async def _open_gate(self, arguments: Arguments) -> Content:
+        self._gate.set()
+        self._gate = asyncio.Event()  # shut behind those who wait
+        return _text("open")
 
     async def _wedge(self, arguments: Arguments) -> Content:
         time.sleep(3600)  # noqa: ASYNC251 - stopping the whole loop is the point

@@ -122,17 +122,17 @@ class ScriptedModelServer:
         return self.url
 
     def stats(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.url}/_stats", timeout=5) as response:  # noqa: S310 - our own address
+        with urllib.request.urlopen(f"{self.url}/_stats", timeout=30) as response:  # noqa: S310 - our own address
             answer: dict[str, Any] = json.loads(response.read())
         return answer
 
     def forget(self) -> None:
         request = urllib.request.Request(f"{self.url}/_stats", method="DELETE")  # noqa: S310 - our own address
-        urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
+        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
 
     def __enter__(self) -> Self:
         self._thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise RuntimeError("the scripted model server did not start")

@@ -22,6 +22,8 @@ class TopicEmbedder:
         self.refused: str | None = None
         """A text that breaks every batch it is in."""
         self.gate: asyncio.Event | None = None
+        self.is_held = asyncio.Event()
+        """Set when somebody waits at the gate."""
 
     async def model(self) -> str:
         if self.problem is not None:
@@ -30,6 +32,7 @@ class TopicEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> TextVectors:
         if self.gate is not None:
+            self.is_held.set()
             await self.gate.wait()
         if self.problem is not None:
             raise self.problem

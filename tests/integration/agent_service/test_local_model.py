@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+import structlog
 
 from agent_service.adapters.local_chat import LocalChat
 from agent_service.adapters.local_process import LocalModelProcess
@@ -60,8 +59,9 @@ async def test_generates_text_and_comes_back_after_a_crash(open_agent: OpenAgent
         assert sum(isinstance(event, DeltaEvent) for event in events) >= 2
 
         child = _children()[0]
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+        child.kill()
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.005)
         again = await agent.post("/v1/chat", json=turn("Say hello.", max_tokens=4), headers=JSON, timeout=60)
         assert again.status_code == 200, again.text
         answer = ChatAnswer.model_validate_json(again.content)
@@ -95,7 +95,7 @@ def test_dies_with_the_agent_even_by_sigkill() -> None:
         assert parent.stderr is not None
         child = psutil.Process(int(parent.stderr.readline()))
         parent.kill()
-    _, alive = psutil.wait_procs([child], timeout=5)
+    _, alive = psutil.wait_procs([child], timeout=30)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -103,10 +103,32 @@ def _words(events: Sequence[ModelEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextPiece))
 
 
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def test_who_leaves_while_it_starts_leaves_the_start_to_others() -> None:
+    process = LocalModelProcess(None)
+    leaving = asyncio.ensure_future(process.endpoint())
+    await _until(lambda: process.pid is not None)
+    started = process.pid
+    staying = asyncio.ensure_future(process.endpoint())
+    leaving.cancel()
+    await asyncio.wait({leaving})
+
+    endpoint = await staying
+
+    assert leaving.cancelled()
+    assert (process.pid, await process.endpoint()) == (started, endpoint)
+    await process.aclose()
+
+
 async def test_calls_a_tool_answers_from_it_and_greets_without() -> None:
     process = LocalModelProcess(None)
     chat = LocalChat(
-        process, httpx.AsyncClient(timeout=60), model="small", max_tokens=40, prompt_tokens=400, read_interval=0
+        process, httpx.AsyncClient(timeout=90), model="small", max_tokens=12, prompt_tokens=400, read_interval=0
     )
     parameters = {"properties": {"expression": {"type": "string", "maxLength": 500}}, "required": ["expression"]}
     calculator = OfferedTool("calculator", "Works out an arithmetic expression.", parameters)
@@ -142,3 +164,12 @@ async def test_a_damaged_file_is_unavailable_not_a_crash(tmp_path: Path) -> None
     with pytest.raises(ModelUnavailable):
         await process.endpoint()
     await process.aclose()
+
+
+async def test_what_never_lasts_is_started_ever_more_rarely(tmp_path: Path) -> None:
+    process = LocalModelProcess(tmp_path / "gone.gguf", restart_seconds=0.02)
+    with structlog.testing.capture_logs() as logs:
+        process.keep_running()
+        await _until(lambda: len(logs) >= 4)
+        await process.aclose()
+    assert [entry["retry_in"] for entry in logs[:4]] == [0.02, 0.04, 0.08, 0.16]

@@ -19,14 +19,17 @@ import psutil
 import pytest
 import structlog
 
+from agent_service.__main__ import main
 from agent_service.adapters.mcp_config import HttpServer, StdioServer
 from agent_service.adapters.mcp_source import McpSource, McpTimes
 from agent_service.ports.tools import ToolFailed
 from shared.contracts.tools import ToolSourceState
-from tests.fakes.mcp_process import McpHttpProcess, Server, over_stdio, ready, said
+from tests.fakes.mcp_bare_http import BareHttpServer
+from tests.fakes.mcp_process import Server, over_bare_stdio, ready, said
 
 MIB = 1024 * 1024
-TIMES = McpTimes(call=20.0, session=5.0, ping=0.5, ping_every=30.0, retry_base=0.05, retry_max=0.5)
+TIMES = McpTimes(session=60.0, retry_base=0.05, retry_max=0.5)
+"""A busy machine may take its time: only what is waited for in vain has a short limit."""
 
 
 @asynccontextmanager
@@ -45,10 +48,16 @@ async def failure(source: McpSource, tool: str, /, **arguments: Any) -> ToolFail
     return failed.value
 
 
-async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
+
+
+async def until_down(source: McpSource) -> str | None:
+    """Wait until it is down; what it says of that."""
+    await until(lambda: source.state().state is ToolSourceState.DOWN and source.state().error is not None)
+    return source.state().error
 
 
 def lives(process: psutil.Process) -> bool:
@@ -62,14 +71,15 @@ def lives(process: psutil.Process) -> bool:
 def server_processes() -> list[psutil.Process]:
     """Keepers and servers of this process, oldest first."""
     children = psutil.Process().children(recursive=True)
-    return [each for each in children if any("mcp_server.py" in part for part in each.cmdline())]
+    return [each for each in children if any("mcp_bare_server.py" in part for part in each.cmdline())]
 
 
 async def test_a_server_that_dies_is_started_again() -> None:
-    async with source_of(over_stdio()) as source:
+    async with source_of(over_bare_stdio()) as source:
         await ready(source)
         waiting = asyncio.ensure_future(failure(source, "hang"))
-        await asyncio.sleep(0.05)
+        while await said(source, "hanging") != "1":
+            await asyncio.sleep(0.01)
 
         told = await failure(source, "exit_now", code=7)
 
@@ -82,34 +92,37 @@ async def test_a_server_that_dies_is_started_again() -> None:
 
 
 async def test_a_killed_server_is_started_again_without_a_call() -> None:
-    async with source_of(over_stdio()) as source:
+    async with source_of(over_bare_stdio()) as source:
         await ready(source)
-        _, server = server_processes()
-        server.kill()
+        os.kill(int(await said(source, "pid")), signal.SIGKILL)
         await ready(source, restarts=1)
         assert await said(source, "echo", text="back") == "back"
 
 
 async def test_a_server_that_cannot_be_started_is_down_and_says_why() -> None:
     async with source_of(StdioServer(command="no-such-command-anywhere")) as source:
-        await until(lambda: source.state().state is ToolSourceState.DOWN)
-        state = source.state()
-        assert (state.tools, state.error) == (0, "Its command is not found.")
-        assert list(source.tools()) == []
+        assert await until_down(source) == "Its command is not found."
+        assert (source.state().tools, list(source.tools())) == (0, [])
         await until(lambda: source.state().restarts >= 2)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
-    [(["-c", "raise SystemExit(3)"], "Its process ended with code 3."), (["-c", "input()"], "Its process ended"),
-     (["-c", "print('hello'); import time; time.sleep(60)"], "It did not answer in time.")],
+    ("program", "seconds", "told"),
+    [("raise SystemExit(3)", 30.0, "Its process ended with code 3."), ("input()", 30.0, "Its process ended"),
+     ("print('hello'); import time; time.sleep(60)", 0.5, "It did not answer in time.")],
     ids=["exits", "is something else", "says nothing"],
 )  # fmt: skip
-async def test_a_process_that_is_no_server_is_down_and_says_why(arguments: list[str], told: str) -> None:
-    times = McpTimes(open=0.5, retry_base=30.0)
-    async with source_of(StdioServer(command=sys.executable, args=arguments), times) as source:
-        await until(lambda: source.state().state is ToolSourceState.DOWN)
-        assert str(source.state().error).startswith(told)
+async def test_a_process_that_is_no_server_is_down_and_says_why(program: str, seconds: float, told: str) -> None:
+    server = StdioServer(command=sys.executable, args=["-S", "-c", program])
+    async with source_of(server, McpTimes(open=seconds, retry_base=30.0)) as source:
+        assert str(await until_down(source)).startswith(told)
+
+
+async def test_a_server_that_starts_slowly_gets_more_time_until_it_is_there() -> None:
+    times = McpTimes(open=0.25, retry_base=0.05, retry_max=0.1, open_max=60.0)
+    async with source_of(over_bare_stdio("--start-seconds", "1"), times) as source:
+        await ready(source)
+        assert source.state().restarts >= 2
 
 
 async def test_pauses_between_starts_grow() -> None:
@@ -123,38 +136,54 @@ async def test_pauses_between_starts_grow() -> None:
     assert pauses[:5] == [0.05, 0.1, 0.2, 0.3, 0.3]
 
 
-async def test_a_start_waits_for_nobody() -> None:
+async def test_a_start_waits_for_nobody_and_neither_does_an_end() -> None:
     started = time.perf_counter()
-    async with source_of(over_stdio("--start-seconds", "60")) as source:
-        assert time.perf_counter() - started < 0.05
+    async with source_of(over_bare_stdio("--start-seconds", "600")) as source:
         assert source.state().state is ToolSourceState.STARTING
         assert list(source.tools()) == []
-        await asyncio.sleep(0.3)
-        closing = time.perf_counter()
-    assert time.perf_counter() - closing < 3.5
+        await until(lambda: len(server_processes()) == 2)  # the keeper, and the server
+    assert time.perf_counter() - started < 60
 
 
-async def test_a_process_that_hangs_as_a_whole_is_started_again() -> None:
-    async with source_of(over_stdio()) as source:
+async def test_a_process_that_hangs_as_a_whole_is_started_again(tmp_path: Path) -> None:
+    wedged = tmp_path / "wedged"
+    async with source_of(over_bare_stdio(), McpTimes(ping=1.0, session=60.0, retry_base=0.05)) as source:
         await ready(source)
-        call = asyncio.ensure_future(said(source, "wedge"))
-        await asyncio.sleep(0.1)
+        call = asyncio.ensure_future(said(source, "wedge", path=str(wedged)))
+        await until(wedged.exists)
         call.cancel()  # as its time is up
         await ready(source, restarts=1)
         assert await said(source, "echo", text="back") == "back"
 
 
 async def test_a_process_that_hangs_while_nobody_calls_is_noticed() -> None:
-    async with source_of(over_stdio(), McpTimes(ping_every=0.1, ping=0.3, retry_base=0.05)) as source:
+    async with source_of(over_bare_stdio(), McpTimes(ping_every=0.1, ping=1.0, retry_base=0.05)) as source:
         await ready(source)
-        _, server = server_processes()
-        server.suspend()
+        hung = await said(source, "pid")
+        os.kill(int(hung), signal.SIGSTOP)
         await ready(source, restarts=1)
+        assert await said(source, "pid") != hung
+
+
+async def test_a_process_that_is_busy_with_a_call_is_left_to_it() -> None:
+    async with source_of(over_bare_stdio(), McpTimes(ping_every=0.1, ping=1.0, retry_base=0.05)) as source:
+        await ready(source)
+        assert await said(source, "busy", seconds=3) == "done"
+
+
+async def test_an_agent_that_stood_still_does_not_take_its_server_for_gone() -> None:
+    async with source_of(over_bare_stdio(), McpTimes(ping_every=0.1, ping=1.0, retry_base=0.05)) as source:
+        await ready(source)
+        server = await said(source, "pid")
+        for _ in range(3):
+            await asyncio.sleep(0.15)  # a ping is on its way, or will be
+            time.sleep(1.1)  # noqa: ASYNC251 - the whole loop stands still, which is the point
+        assert await said(source, "pid") == server
 
 
 @pytest.mark.parametrize("kind", ["line", "lines", "messages", "result"])
 async def test_a_flood_fails_the_call_and_stays_out_of_memory(kind: str) -> None:
-    async with source_of(over_stdio()) as source:
+    async with source_of(over_bare_stdio()) as source:
         await ready(source)
         await said(source, "echo", text="x" * MIB)
         with PeakMemory() as memory:
@@ -166,72 +195,68 @@ async def test_a_flood_fails_the_call_and_stays_out_of_memory(kind: str) -> None
         assert await said(source, "echo", text="back") == "back"
 
 
-@pytest.mark.parametrize("size", [1, 3])
-async def test_large_answers_that_are_no_flood_arrive(size: int) -> None:
-    async with source_of(over_stdio()) as source:
+async def test_large_answers_that_are_no_flood_arrive() -> None:
+    async with source_of(over_bare_stdio()) as source:
         await ready(source)
-        assert len(await said(source, "flood", mib=size, kind="result")) == size * MIB
+        for size in (1, 3):
+            assert len(await said(source, "flood", mib=size, kind="result")) == size * MIB
 
 
 async def test_a_flood_over_http_fails_the_call_and_stays_out_of_memory() -> None:
-    with McpHttpProcess() as process:
-        async with source_of(HttpServer(url=process.url)) as source:
-            await ready(source)
-            await said(source, "echo", text="x" * MIB)
-            with PeakMemory() as memory:
-                told = await failure(source, "flood", mib=100, kind="result")
-            assert told.outcome_unknown
-            assert memory.grown < 32 * MIB
+    async with BareHttpServer() as server, source_of(HttpServer(url=server.url)) as source:
+        await ready(source)
+        await said(source, "echo", text="x" * MIB)
+        with PeakMemory() as memory:
+            told = await failure(source, "flood", mib=100)
+        assert told.outcome_unknown
+        assert told.message == "The server's answer is too large."
+        assert memory.grown < 32 * MIB
+        # It was one answer, and the next may be as it should.
+        assert await said(source, "echo", text="back") == "back"
+
+
+async def test_an_http_server_that_dies_is_found_again() -> None:
+    async with BareHttpServer() as server, source_of(HttpServer(url=server.url)) as source:
+        await ready(source)
+
+        told = await failure(source, "exit_now")
+
+        assert (told.outcome_unknown, told.retryable) == (True, True)
+        assert await until_down(source) in ("It does not answer.", "The server cannot be reached.")
+        async with BareHttpServer(port=server.port):
             await ready(source, restarts=1)
             assert await said(source, "echo", text="back") == "back"
 
 
-async def test_an_http_server_that_dies_is_found_again() -> None:
-    with McpHttpProcess() as process:
-        async with source_of(HttpServer(url=process.url)) as source:
-            await ready(source)
-            port = process.port
-
-            told = await failure(source, "exit_now")
-
-            assert (told.outcome_unknown, told.retryable) == (True, True)
-            await until(lambda: source.state().state is ToolSourceState.DOWN)
-            assert source.state().error in ("It does not answer.", "The server cannot be reached.")
-            with McpHttpProcess(port=port):
-                await ready(source, restarts=1)
-                assert await said(source, "echo", text="back") == "back"
-
-
 async def test_a_session_that_an_http_server_forgot_is_opened_anew() -> None:
-    with McpHttpProcess() as process:
-        async with source_of(HttpServer(url=process.url)) as source:
-            await ready(source)
-            process.kill()
-            with McpHttpProcess(port=process.port):
-                assert await said(source, "echo", text="x") == "x"
-                assert source.state().restarts == 1
+    async with BareHttpServer() as server, source_of(HttpServer(url=server.url)) as source:
+        await ready(source)
+        server.die()
+        async with BareHttpServer(port=server.port):
+            assert await said(source, "echo", text="x") == "x"
+            assert source.state().restarts == 1
 
 
 async def test_an_http_server_that_refuses_us_is_down_and_no_log_shows_why_in_full() -> None:
-    with McpHttpProcess("--token", "right") as process, structlog.testing.capture_logs() as logs:
-        server = HttpServer.model_validate({"url": process.url, "headers": {"Authorization": "Bearer wrong-secret"}})
-        async with source_of(server) as source:
-            await until(lambda: source.state().state is ToolSourceState.DOWN)
-            assert source.state().error == "The server refused the call (HTTP 401)."
-            assert "wrong-secret" not in json.dumps(logs) + source.state().model_dump_json()
+    with structlog.testing.capture_logs() as logs:
+        async with BareHttpServer(token="right") as refusing:
+            headers = {"Authorization": "Bearer wrong-secret"}
+            server = HttpServer.model_validate({"url": refusing.url, "headers": headers})
+            async with source_of(server) as source:
+                assert await until_down(source) == "The server refused the call (HTTP 401)."
+                assert "wrong-secret" not in json.dumps(logs) + source.state().model_dump_json()
 
 
 async def test_an_http_server_that_is_not_there_is_down() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         async with source_of(HttpServer(url=f"http://127.0.0.1:{taken.getsockname()[1]}/mcp")) as source:
-            await until(lambda: source.state().state is ToolSourceState.DOWN)
-            assert source.state().error == "The server cannot be reached."
+            assert await until_down(source) == "The server cannot be reached."
 
 
 async def test_no_log_holds_what_is_said() -> None:
     with structlog.testing.capture_logs() as logs:
-        async with source_of(over_stdio(env={"KEY": "the-secret"})) as source:
+        async with source_of(over_bare_stdio(env={"KEY": "the-secret"})) as source:
             await ready(source)
             await said(source, "echo", text="the-words")
             await said(source, "garbage")
@@ -245,15 +270,34 @@ async def test_no_log_holds_what_is_said() -> None:
 
 @pytest.mark.parametrize("stubborn", [(), ("--ignore-eof",), ("--ignore-eof", "--ignore-sigterm")], ids=str)
 async def test_nothing_is_left_running(stubborn: tuple[str, ...]) -> None:
-    async with source_of(over_stdio(*stubborn)) as source:
+    async with source_of(over_bare_stdio(*stubborn)) as source:
         await ready(source)
         processes = server_processes()
-        assert len(processes) == 2  # the keeper, and the server
-        started = time.perf_counter()
-    assert time.perf_counter() - started < 3.5
+        assert len(processes) == 2
     # What was killed a moment ago may take another to be gone.
-    await until(lambda: not [process for process in processes if lives(process)], seconds=1.0)
+    await until(lambda: not [process for process in processes if lives(process)])
     assert server_processes() == []
+
+
+def started_by_a_shell(server: StdioServer, folder: Path) -> StdioServer:
+    script = folder / "start.sh"
+    script.write_text(f"#!/bin/sh\n'{server.command}' {' '.join(server.args)}\nexit 0\n")
+    script.chmod(0o700)
+    return StdioServer(command=str(script))
+
+
+async def test_nothing_is_left_running_by_an_end_in_the_middle_of_another(tmp_path: Path) -> None:
+    server = started_by_a_shell(over_bare_stdio("--ignore-eof", "--ignore-sigterm"), tmp_path)
+    others = psutil.Process().children(recursive=True)
+    async with source_of(server) as source:
+        await ready(source)
+        processes = [each for each in psutil.Process().children(recursive=True) if each not in others]
+        assert len(processes) == 3  # the keeper, the shell, and the server
+        assert (await failure(source, "flood", mib=100)).outcome_unknown
+        # The server heeds nothing, so it is still being ended when the agent stops.
+        await until(lambda: source.state().state is ToolSourceState.DOWN)
+        assert lives(processes[-1])
+    await until(lambda: not [process for process in processes if lives(process)])
 
 
 _HOLDER = """
@@ -262,9 +306,10 @@ from agent_service.adapters.mcp_config import StdioServer
 from agent_service.adapters.mcp_source import McpSource, McpTimes
 
 async def main():
-    source = McpSource("fake", StdioServer.model_validate_json(sys.argv[1]), McpTimes())
-    await source.start()
-    while source.state().state != "ready":
+    sources = [McpSource("fake", StdioServer.model_validate_json(each), McpTimes()) for each in sys.argv[1:]]
+    for source in sources:
+        await source.start()
+    while any(source.state().state != "ready" for source in sources):
         await asyncio.sleep(0.01)
     print("ready", flush=True)
     await asyncio.sleep(600)
@@ -273,24 +318,19 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("wrapped", [False, True], ids=["a server", "a server that a shell started"])
-def test_an_agent_that_is_killed_leaves_nothing_running(wrapped: bool, tmp_path: Path) -> None:
-    server = over_stdio("--ignore-eof", "--ignore-sigterm")
-    if wrapped:
-        script = tmp_path / "start.sh"
-        script.write_text(f"#!/bin/sh\n'{server.command}' {' '.join(server.args)}\nexit 0\n")
-        script.chmod(0o700)
-        server = StdioServer(command=str(script))
-    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, server.model_dump_json()], stdout=subprocess.PIPE)
+def test_an_agent_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    server = over_bare_stdio("--ignore-eof", "--ignore-sigterm")
+    servers = [server.model_dump_json(), started_by_a_shell(server, tmp_path).model_dump_json()]
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, *servers], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         while (line := holder.stdout.readline()) != b"ready\n":
             assert line, "it ended"
         processes = psutil.Process(holder.pid).children(recursive=True)
-        assert len(processes) == (3 if wrapped else 2)
+        assert len(processes) == 5  # two keepers, two servers, and a shell
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while [each for each in processes if lives(each)] and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not [each for each in processes if lives(each)]
@@ -309,19 +349,16 @@ def test_mcp_is_not_imported_without_a_server() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_a_config_that_cannot_work_stops_the_start_with_a_plain_message(tmp_path: Path) -> None:
+def test_a_config_that_cannot_work_stops_the_start_with_a_plain_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "servers.json"
     config.write_text('{"mcpServers": {"wiki": {"url": "http://x/mcp", "header": {}}}}')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {"PATH": os.environ["PATH"], "COLLOQUY_MCP_CONFIG": str(config), "COLLOQUY_AGENT_PORT": port}
-    started = subprocess.run(
-        [sys.executable, "-m", "agent_service"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert started.returncode == 2
-    assert "server `wiki`: `header`: there is no such key" in started.stderr
-    assert "Traceback" not in started.stderr
+    monkeypatch.setenv("COLLOQUY_MCP_CONFIG", str(config))
+    assert main() == 2
+    said = capfd.readouterr().err
+    assert "server `wiki`: `header`: there is no such key" in said
+    assert len(said.strip().splitlines()) == 1
 
 
 class PeakMemory:

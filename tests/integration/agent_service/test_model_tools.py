@@ -262,14 +262,14 @@ async def test_results_are_part_of_the_question(local: LocalChat, scripted_model
     assert {message["role"] for message in request["body"]["messages"]} == {"system", "user", "assistant"}
 
 
-@pytest.mark.parametrize("script", ["silent=1", """decide='{"tool": "none"}' tokens=9 delay_ms=1000"""])
+@pytest.mark.parametrize("script", ["silent=1", """decide='{"tool": "none"}' tokens=60 delay_ms=1000"""])
 async def test_who_stops_listening_frees_the_small_model(
     local: LocalChat, scripted_model: ScriptedModelServer, script: str
 ) -> None:
     scripted_model.forget()
     requests = 1 if "silent" in script else 2
     task = asyncio.create_task(events_of(local, local_call(script, "What is 17 * 23?")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(found := scripted_model.stats()["requests"]) < requests or found[-1]["state"] != "started":
             await asyncio.sleep(0.01)
         task.cancel()

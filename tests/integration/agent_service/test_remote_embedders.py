@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from agent_service.adapters.gemini_embedder import GeminiEmbedder
 from agent_service.adapters.openai_embedder import OpenAIEmbedder
 from agent_service.adapters.remote_embedding import Patience
-from agent_service.domain.embedding_model import embedding_model
+from agent_service.domain.embedding_model import EmbeddingModel, embedding_model
 from agent_service.domain.embedding_problems import (
     EmbedderProblem,
     EmbedderRateLimited,
@@ -26,6 +27,7 @@ from tests.fakes.scripted_model import ScriptedModelServer
 from tests.fakes.scripted_vectors import vector
 
 OpenEmbedder = Callable[..., OpenAIEmbedder | GeminiEmbedder]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def patience(call_seconds: float) -> dict[EmbeddingPurpose, Patience]:
@@ -34,35 +36,46 @@ def patience(call_seconds: float) -> dict[EmbeddingPurpose, Patience]:
     )
 
 
-def seconds_before(directive: str) -> float:
-    """A busy machine may take its time over an answer: only a test that waits for the limit has a short one."""
-    return 2 if directive.startswith("silent") else 30
+class Embedders:
+    """Makes an embedder once for all tests that want the same: each reads the root certificates."""
+
+    def __init__(self, model: ScriptedModelServer) -> None:
+        self._model = model
+        self._made: dict[tuple[Any, ...], OpenAIEmbedder | GeminiEmbedder] = {}
+
+    def open(
+        self, provider: str, model: str | None = None, dimensions: int | None = None, seconds: float = 30
+    ) -> OpenAIEmbedder | GeminiEmbedder:
+        wanted = (provider, model, dimensions, seconds)
+        if wanted not in self._made:
+            self._made[wanted] = self._make(embedding_model(Provider(provider), model, dimensions), seconds)
+        return self._made[wanted]
+
+    def _make(self, chosen: EmbeddingModel, seconds: float) -> OpenAIEmbedder | GeminiEmbedder:
+        if chosen.provider is Provider.OPENAI:
+            client = httpx.AsyncClient(timeout=seconds + 5, trust_env=False, verify=False)  # noqa: S501 - without TLS
+            return OpenAIEmbedder(
+                client, chosen, base_url=self._model.openai_url, api_key="openai-key", patience=patience(seconds)
+            )
+        return GeminiEmbedder(chosen, api_key="google-key", base_url=self._model.gemini_url, patience=patience(seconds))
+
+    async def aclose(self) -> None:
+        for embedder in self._made.values():
+            await embedder.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def embedders(scripted_model: ScriptedModelServer) -> AsyncGenerator[Embedders]:
+    embedders = Embedders(scripted_model)
+    yield embedders
+    await embedders.aclose()
 
 
 @pytest.fixture
-async def open_embedder(scripted_model: ScriptedModelServer) -> AsyncGenerator[OpenEmbedder]:
+def open_embedder(embedders: Embedders, scripted_model: ScriptedModelServer) -> OpenEmbedder:
     """Makes an embedder of `provider`; the server's memory of requests is fresh."""
     scripted_model.forget()
-    opened: list[OpenAIEmbedder | GeminiEmbedder] = []
-
-    def open_(provider: str, model: str | None = None, dimensions: int | None = None, seconds: float = 30) -> Any:
-        chosen = embedding_model(Provider(provider), model, dimensions)
-        embedder: OpenAIEmbedder | GeminiEmbedder
-        if chosen.provider is Provider.OPENAI:
-            client = httpx.AsyncClient(timeout=seconds + 5, trust_env=False)
-            embedder = OpenAIEmbedder(
-                client, chosen, base_url=scripted_model.openai_url, api_key="openai-key", patience=patience(seconds)
-            )
-        else:
-            embedder = GeminiEmbedder(
-                chosen, api_key="google-key", base_url=scripted_model.gemini_url, patience=patience(seconds)
-            )
-        opened.append(embedder)
-        return embedder
-
-    yield open_
-    for embedder in opened:
-        await embedder.aclose()
+    return embedders.open
 
 
 BOTH = pytest.mark.parametrize("provider", ["openai", "google_genai"])
@@ -78,7 +91,7 @@ async def test_each_text_gets_its_own_unit_vector(provider: str, open_embedder: 
         assert len(got) == embedder.dimensions
         assert math.hypot(*got) == pytest.approx(1, abs=1e-6)
         raw = vector(model, purpose, text, embedder.dimensions)
-        assert got.tolist() == pytest.approx([value / 3 for value in raw], abs=1e-6)
+        assert max(abs(one - other / 3) for one, other in zip(got, raw, strict=True)) < 1e-6
     assert embeddings.tokens > 0
 
 
@@ -176,7 +189,7 @@ async def test_each_failure_has_its_problem(
     provider: str, directive: str, problem: type[EmbedderProblem], open_embedder: OpenEmbedder
 ) -> None:
     with pytest.raises(problem) as raised:
-        await open_embedder(provider, None, 768, seconds_before(directive)).embed(
+        await open_embedder(provider, None, 768, 0.5 if directive == "silent=1" else 30).embed(
             ["One.", f"[[script {directive}]] a secret text"]
         )
     assert "secret" not in raised.value.detail
@@ -189,7 +202,7 @@ async def test_what_passes_is_tried_again(
     provider: str, directive: str, open_embedder: OpenEmbedder, scripted_model: ScriptedModelServer
 ) -> None:
     text = f"[[script {directive} times=1]] The harbour."
-    embeddings = await open_embedder(provider, None, 768, seconds_before(directive)).embed([text])
+    embeddings = await open_embedder(provider, None, 768, 5 if directive == "silent=1" else 30).embed([text])
     assert len(embeddings.vectors) == 1
     assert scripted_model.stats()["total"] == 2
 

@@ -24,10 +24,10 @@ OpenReranker = Callable[..., HttpReranker]
 @pytest.fixture
 async def open_reranker(scripted_model: ScriptedModelServer) -> AsyncIterator[OpenReranker]:
     scripted_model.forget()
-    client = httpx.AsyncClient(timeout=5, trust_env=False)
+    client = httpx.AsyncClient(timeout=60, trust_env=False, verify=False)  # noqa: S501 - of what has no TLS
 
     def open_(**changes: Any) -> HttpReranker:
-        options = {"url": f"{scripted_model.url}/rerank", "model": "ranker", "api_key": "rank-key", "seconds": 0.5}
+        options = {"url": f"{scripted_model.url}/rerank", "model": "ranker", "api_key": "rank-key", "seconds": 30}
         return HttpReranker(client, **{**options, **changes})
 
     yield open_
@@ -59,8 +59,9 @@ async def test_a_text_that_was_left_out_is_the_least_relevant(open_reranker: Ope
     "directive", ["status=401", "status=500", "silent=1", "drop_after=0", "garbage=1", "missing=3"]
 )
 async def test_every_failure_is_one(directive: str, open_reranker: OpenReranker) -> None:
+    seconds = 0.3 if directive == "silent=1" else 30
     with pytest.raises(RerankFailed):
-        await open_reranker().rerank(f"[[script {directive}]] bicycles", TEXTS)
+        await open_reranker(seconds=seconds).rerank(f"[[script {directive}]] bicycles", TEXTS)
 
 
 async def test_nobody_there_is_a_failure(open_reranker: OpenReranker) -> None:
@@ -75,7 +76,7 @@ async def test_a_search_is_reranked_and_goes_on_without(
         "data_dir": tmp_path,
         "default_provider": "openai",
         "rerank_url": f"{scripted_model.url}/rerank",
-        "rerank_seconds": 0.3,
+        "rerank_seconds": 3,
     }
     async with open_library(clean_database.agent_url, **settings) as library:
         await library.put(COLLECTION, uuid4(), ["Ships and ships and ships.", "What ships leave at ten?"])

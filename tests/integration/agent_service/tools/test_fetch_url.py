@@ -41,7 +41,7 @@ async def site(
     root: bytes | Handler | None = None,
     *,
     pages: Mapping[str, bytes | Handler] | None = None,
-    seconds: float = 10,
+    seconds: float = 60,
     max_bytes: int = 2 * MEBIBYTE,
 ) -> AsyncGenerator[Site]:
     """`root` is what `/` answers."""
@@ -238,11 +238,16 @@ async def test_a_hundred_mebibytes_are_not_held(request: pytest.FixtureRequest) 
     assert body.sent < 16 * MEBIBYTE
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "text/html"])
-async def test_a_bomb_does_not_go_off(request: pytest.FixtureRequest, content_type: str) -> None:
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
     packer = zlib.compressobj(9, wbits=31)
-    bomb = b"".join(packer.compress(b" " * MEBIBYTE) for _ in range(200)) + packer.flush()
-    assert len(bomb) < 300_000
+    bomb = b"".join(packer.compress(b" " * MEBIBYTE) for _ in range(64)) + packer.flush()
+    assert len(bomb) < 100_000
+    return bomb
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "text/html"])
+async def test_a_bomb_does_not_go_off(request: pytest.FixtureRequest, bomb: bytes, content_type: str) -> None:
     answer = page(bomb, content_type, headers={"Content-Encoding": "gzip"})
     async with site(root=answer) as web:
         await web.fetch()
@@ -266,15 +271,14 @@ PACKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Encoding: gzip
     ],
 )
 async def test_what_never_becomes_much_ends_and_holds_up_nobody(body: Endless) -> None:
-    loop = asyncio.get_running_loop()
-    longest = 0.0
+    longest = 0.0  # of the processor's time: others may have the processor for longer
 
     async def watch() -> None:
         nonlocal longest
         while True:
-            since = loop.time()
+            since = time.thread_time()
             await asyncio.sleep(0)
-            longest = max(longest, loop.time() - since)
+            longest = max(longest, time.thread_time() - since)
 
     async with site(root=body) as web:
         await web.fetch()
@@ -301,11 +305,11 @@ async def test_a_page_that_is_slow_to_parse_is_left_off(page_source: str) -> Non
 @pytest.mark.parametrize(
     "answer",
     [
-        Endless(b"", b"H", 1000, 0.02),
-        Endless(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", 1000, 0.02),
-        Endless(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"a", 1000, 0.02),
-        Endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n", 1000, 0.02),
-        Endless(b"", b"", 1000, 0.02),
+        Endless(b"", b"H", 3000, 0.02),
+        Endless(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", 3000, 0.02),
+        Endless(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n", b"a", 3000, 0.02),
+        Endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n", 3000, 0.02),
+        Endless(b"", b"", 3000, 0.02),
     ],
     ids=["status", "headers", "body", "interim answers", "silence"],
 )
@@ -314,7 +318,7 @@ async def test_a_slow_server_is_left_in_time(answer: Endless) -> None:
         started = time.monotonic()
         with pytest.raises(ToolFailed, match=r"within 0\.3 seconds"):
             await web.fetch()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
 
 async def test_the_time_is_for_all_redirects_together() -> None:

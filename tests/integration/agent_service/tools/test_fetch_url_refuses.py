@@ -65,12 +65,12 @@ def fetcher(inside: Inside, outside: WebServer | None = None, names: dict[str, A
     resolver = FakeResolver({SITE: [[PUBLIC]], **{name: [answer] for name, answer in NAMES.items()}, **(names or {})})
     ways = {(PUBLIC, port): outside.port for port in inside.ports} if outside is not None else {}
     guard = AddressGuard(resolver, ports=inside.ports)
-    return FetchUrl(GuardedHttp(guard, FakeDialer(ways)), seconds=5, max_bytes=100_000)
+    return FetchUrl(GuardedHttp(guard, FakeDialer(ways)), seconds=60, max_bytes=100_000)
 
 
 async def test_the_server_inside_would_answer(inside: Inside) -> None:
     guard = AddressGuard(FakeResolver(), trusted=[("127.0.0.1", inside.port)])
-    tool = FetchUrl(GuardedHttp(guard), seconds=5, max_bytes=1000)
+    tool = FetchUrl(GuardedHttp(guard), seconds=60, max_bytes=1000)
     assert "a secret" in (await tool.call({"url": f"http://127.0.0.1:{inside.port}/"}, CONTEXT)).text
     assert inside.connections == 1
 
@@ -121,7 +121,7 @@ async def test_a_name_that_changes_its_mind_is_looked_up_once_for_each_request(i
     resolver = FakeResolver({"rebinding.example": [[PUBLIC], [second]]})
     async with listening(WebServer({"/": page("outside"), "/again": redirect("/")})) as outside:
         dialer = FakeDialer({(PUBLIC, inside.port): outside.port})
-        tool = FetchUrl(GuardedHttp(AddressGuard(resolver, ports=inside.ports), dialer), seconds=5, max_bytes=1000)
+        tool = FetchUrl(GuardedHttp(AddressGuard(resolver, ports=inside.ports), dialer), seconds=60, max_bytes=1000)
         answer = await tool.call({"url": url}, CONTEXT)
         assert "outside" in answer.text
         assert resolver.asked == ["rebinding.example"]
@@ -138,7 +138,7 @@ async def test_a_name_that_changes_its_mind_is_looked_up_once_for_each_request(i
 @pytest.mark.parametrize("port", [1, 22, 25, 81, 5432, 6379, 8000, 8080, 8443, 65535])
 async def test_other_ports_than_those_of_the_web_are_closed(port: int) -> None:
     dialer = FakeDialer({})
-    tool = FetchUrl(GuardedHttp(AddressGuard(FakeResolver({SITE: [[PUBLIC]]})), dialer), seconds=5, max_bytes=1000)
+    tool = FetchUrl(GuardedHttp(AddressGuard(FakeResolver({SITE: [[PUBLIC]]})), dialer), seconds=60, max_bytes=1000)
     for host in (SITE, PUBLIC):
         with pytest.raises(ToolFailed, match="ports 80 and 443"):
             await tool.call({"url": f"http://{host}:{port}/"}, CONTEXT)

@@ -66,7 +66,7 @@ def fetcher(server: WebServer, tls: Callable[[], ssl.SSLContext] | None) -> Fetc
     guard = AddressGuard(FakeResolver({"site.example": [[PUBLIC]], "other.example": [[PUBLIC]]}))
     dialer = FakeDialer({(PUBLIC, 443): server.port, (PUBLIC, 80): server.port})
     web = GuardedHttp(guard, dialer, tls=tls) if tls is not None else GuardedHttp(guard, dialer)
-    return FetchUrl(web, seconds=10, max_bytes=10_000)
+    return FetchUrl(web, seconds=60, max_bytes=10_000)
 
 
 async def test_the_name_of_the_address_is_the_name_of_the_certificate(serving_as: ServingAs) -> None:

@@ -259,20 +259,20 @@ async def test_a_search_that_fails_ends_the_turn_before_a_word(problem: Problem)
 
 
 async def test_a_slow_search_is_given_up() -> None:
-    tried = Turns(FakePassageSearch(delay=5), FakeModel([STOP]), limits=TurnLimits(retrieval=0.05))
+    tried = Turns(FakePassageSearch(delay=600), FakeModel([STOP]), limits=TurnLimits(retrieval=0.05))
     started = time.perf_counter()
     [event] = await tried.events()
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 8
     assert isinstance(event, ErrorEvent)
     assert event.problem.code == "index-unavailable"
 
 
 async def test_a_stop_ends_a_search() -> None:
-    tried = Turns(FakePassageSearch(delay=5), FakeModel([STOP]))
+    tried = Turns(FakePassageSearch(delay=600), FakeModel([STOP]))
     asyncio.get_running_loop().call_later(0.05, tried.runner.stop)
     started = time.perf_counter()
     [event] = await tried.events()
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 8
     assert isinstance(event, ErrorEvent)
     assert event.problem.code == "agent-restarting"
     [later] = await tried.events()

@@ -315,7 +315,8 @@ async def test_what_was_filtered_is_not_acted_upon() -> None:
     ],
 )
 async def test_the_turn_goes_on_whatever_a_tool_does(scripts: list[Any], outcome: ToolOutcome) -> None:
-    tried = turns(FakeTool(scripts=[scripts], timeout_seconds=0.05))
+    seconds = 0.05 if outcome is ToolOutcome.TIMED_OUT else 30.0
+    tried = turns(FakeTool(scripts=[scripts], timeout_seconds=seconds))
     events = await tried.run()
     assert types_of(events) == ["tool_call", "tool_result", "delta", "usage", "done"]
     [result] = results_in(events)

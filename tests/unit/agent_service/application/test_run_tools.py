@@ -138,10 +138,10 @@ async def test_tries_a_bounded_number_of_times() -> None:
 
 
 async def test_does_not_wait_past_its_time_for_another_attempt() -> None:
-    tool = FakeTool(scripts=[[ToolFailed("busy", retryable=True)]])
+    tool = FakeTool(scripts=[[ToolFailed("busy", retryable=True)]], timeout_seconds=30.0)
     started = time.perf_counter()
-    result = await run(tool, ToolLimits(seconds=0.2, retry_base=5.0, retry_max=5.0))
-    assert time.perf_counter() - started < 0.2
+    result = await run(tool, ToolLimits(seconds=30.0, retry_base=600.0, retry_max=600.0))
+    assert time.perf_counter() - started < 20
     assert (result.attempts, result.outcome) == (1, ToolOutcome.FAILED)
 
 
@@ -161,10 +161,10 @@ async def test_says_when_nobody_knows_how_it_ended(repeatable: bool, unknown: bo
     ("own", "most"), [pytest.param(0.05, 30.0, id="its own time"), pytest.param(30.0, 0.05, id="the time of any tool")]
 )
 async def test_a_tool_that_hangs_is_cancelled_when_its_time_is_up(own: float, most: float, repeatable: bool) -> None:
-    tool = FakeTool(scripts=[[60.0]], timeout_seconds=own, repeatable=repeatable)
+    tool = FakeTool(scripts=[[600.0]], timeout_seconds=own, repeatable=repeatable)
     started = time.perf_counter()
     result = await run(tool, ToolLimits(seconds=most))
-    assert 0.04 < time.perf_counter() - started < 2
+    assert 0.04 < time.perf_counter() - started < 20
     assert (result.outcome, code_of(result), result.attempts) == (ToolOutcome.TIMED_OUT, "tool-timed-out", 1)
     assert result.content.startswith("The call failed: It took longer than 0.05 seconds")
     assert ("may have done its work" in result.content) == (not repeatable)
@@ -173,29 +173,29 @@ async def test_a_tool_that_hangs_is_cancelled_when_its_time_is_up(own: float, mo
 
 async def test_a_tool_that_heeds_no_cancellation_is_left_alone() -> None:
     registry = CollectorRegistry()
-    tool = FakeTool(scripts=[[60.0]], timeout_seconds=0.02, stubborn=0.8)
-    running = runner(registry=registry)
-    started = time.perf_counter()
+    tool = FakeTool(scripts=[[600.0]], timeout_seconds=0.02, stubborn=2.0)
+    running = runner(ToolLimits(cancel=0.05), registry)
     result = await running.run(tool, {}, CONTEXT)
-    assert time.perf_counter() - started < 0.6
     assert result.outcome is ToolOutcome.TIMED_OUT
     assert running.left_alone == 1
     assert registry.get_sample_value("agent_tools_left_alone_total", {"tool": "look", "source": "builtin"}) == 1
-    await asyncio.sleep(0.85)
-    assert running.left_alone == 0
+    async with asyncio.timeout(30):
+        while running.left_alone:
+            await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("stubborn", [0.0, 0.8])
+@pytest.mark.parametrize("stubborn", [0.0, 2.0])
 async def test_cancelling_the_run_cancels_the_tool(stubborn: float) -> None:
-    tool = FakeTool(scripts=[[60.0]], stubborn=stubborn)
-    task = asyncio.create_task(runner().run(tool, {}, CONTEXT))
-    await asyncio.sleep(0.02)
+    tool = FakeTool(scripts=[[600.0]], stubborn=stubborn, timeout_seconds=30.0)
+    running = runner(ToolLimits(cancel=0.05))
+    task = asyncio.create_task(running.run(tool, {}, CONTEXT))
+    while not tool.calls:
+        await asyncio.sleep(0)
     task.cancel()
-    started = time.perf_counter()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.perf_counter() - started < 0.6
     assert tool.cancelled == 1
+    assert running.left_alone == (1 if stubborn else 0), "nobody waits for one that goes on"
 
 
 async def test_counts_and_measures() -> None:

@@ -128,15 +128,15 @@ async def test_hands_the_request_to_the_model() -> None:
 
 
 async def test_the_first_delta_goes_out_at_once_and_later_ones_together() -> None:
-    pieces: list[ModelStep] = [step for number in range(20) for step in (TextPiece(f"{number} "), 0.005)]
+    pieces: list[ModelStep] = [step for number in range(20) for step in (TextPiece(f"{number} "), 0.03)]
     model = FakeChatModel([[*pieces, STOP]])
-    events = runner(model, TurnLimits(delta_interval=0.04)).run(request())
+    events = runner(model, TurnLimits(delta_interval=0.2)).run(request())
     moments = [(time.perf_counter(), event.text) async for event in events if isinstance(event, DeltaEvent)]
     assert moments[0][1] == "0 "
     assert "".join(text for _, text in moments) == "".join(f"{number} " for number in range(20))
-    assert 2 <= len(moments) <= 6
+    assert len(moments) >= 2
     gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(moments[:-1])]
-    assert all(gap >= 0.035 for gap in gaps)
+    assert all(gap >= 0.1 for gap in gaps)  # we may look at one a while after it came
 
 
 async def test_waiting_text_goes_out_before_the_end() -> None:
@@ -220,16 +220,16 @@ async def test_a_rate_limit_tells_when_to_come_back() -> None:
 @pytest.mark.parametrize(
     ("limits", "script"),
     [
-        pytest.param(TurnLimits(first_token=0.05), [5.0], id="first token"),
-        pytest.param(TurnLimits(between_tokens=0.05), [TextPiece("a"), 5.0], id="between tokens"),
-        pytest.param(TurnLimits(turn=0.1), [TextPiece("a"), *([0.01, TextPiece("b")] * 500)], id="whole turn"),
+        pytest.param(TurnLimits(first_token=0.05), [600.0], id="first token"),
+        pytest.param(TurnLimits(between_tokens=0.05), [TextPiece("a"), 600.0], id="between tokens"),
+        pytest.param(TurnLimits(turn=0.1), [TextPiece("a"), *([0.01, TextPiece("b")] * 5_000)], id="whole turn"),
     ],
 )
 async def test_keeps_its_deadlines(limits: TurnLimits, script: list[ModelStep]) -> None:
     model = FakeChatModel([script])
     started = time.perf_counter()
     events = await events_of(model, limits)
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 20
     assert code_of(events[-1]) == "model-timeout"
     assert model.closed == 1
 
@@ -279,7 +279,8 @@ async def test_cancelling_the_caller_closes_the_model() -> None:
             pass
 
     task = asyncio.create_task(consume())
-    await asyncio.sleep(0.02)
+    while not model.calls:
+        await asyncio.sleep(0.005)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -291,14 +292,14 @@ async def _stop_soon(turns: TurnRunner) -> None:
     turns.stop()
 
 
-@pytest.mark.parametrize("script", [[TextPiece("a"), 60.0], [60.0], [ModelRateLimited(asked_to_wait=2.5)]])
+@pytest.mark.parametrize("script", [[TextPiece("a"), 60.0], [60.0], [ModelRateLimited(asked_to_wait=2.9)]])
 async def test_a_stop_ends_running_turns_and_refuses_new_ones(script: list[ModelStep]) -> None:
     model = FakeChatModel([script])
     turns = runner(model)
     stopping = asyncio.create_task(_stop_soon(turns))
     started = time.perf_counter()
     events = [event async for event in turns.run(request())]
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 2.4
     assert code_of(events[-1]) == "agent-restarting"
     await stopping
     calls = len(model.calls)

@@ -111,7 +111,7 @@ async def test_words_are_looked_up_while_the_query_is_embedded(shelf: Shelf) -> 
     class Waiting(HashingEmbedder):
         async def embed(self, texts: Any, purpose: EmbeddingPurpose = EmbeddingPurpose.DOCUMENT) -> Embeddings:
             assert purpose is EmbeddingPurpose.QUERY
-            await asyncio.wait_for(looked_up.wait(), 5)
+            await asyncio.wait_for(looked_up.wait(), 30)
             return await embed(texts, purpose)
 
     class Telling(MemoryIndex):

@@ -84,12 +84,12 @@ async def test_usage_and_times_are_of_the_whole_turn() -> None:
 
 
 async def test_calls_of_one_round_run_at_the_same_time() -> None:
-    tools = [FakeTool(f"t{number}", scripts=[[0.1, f"result {number}"]]) for number in range(10)]
+    tools = [FakeTool(f"t{number}", scripts=[[0.5, f"result {number}"]]) for number in range(10)]
     wishes = [wish(tool.name, call_id=f"c{number}") for number, tool in enumerate(tools)]
     tried = turns(*tools, scripts=[calling(*wishes), ANSWER])
     started = time.perf_counter()
     events = await tried.run()
-    assert time.perf_counter() - started < 0.6
+    assert time.perf_counter() - started < 4.5
     assert [(call.index, call.count) for call in calls_in(events)] == [(number, 10) for number in range(10)]
     assert {result.call_id for result in results_in(events)} == {f"c{number}" for number in range(10)}
     told = tried.model.calls[1].lines[-10:]
@@ -181,15 +181,15 @@ async def _begun(tried: Turns, tool: FakeTool) -> asyncio.Task[list[ChatEvent]]:
     return task
 
 
-@pytest.mark.parametrize("stubborn", [0.0, 1.5])
+@pytest.mark.parametrize("stubborn", [0.0, 4.0])
 async def test_a_stop_cancels_tools(stubborn: float) -> None:
-    tool = FakeTool(scripts=[[60.0]], stubborn=stubborn)
+    tool = FakeTool(scripts=[[600.0]], stubborn=stubborn, timeout_seconds=30.0)
     tried = turns(tool)
     task = await _begun(tried, tool)
     started = time.perf_counter()
     tried.runner.stop()
     events = await task
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 3.5
     assert types_of(events) == ["tool_call", "usage", "error"]
     assert isinstance(events[-1], ErrorEvent)
     assert events[-1].problem.code == "agent-restarting"
