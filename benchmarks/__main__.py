@@ -42,7 +42,11 @@ def _measure(plan: Plan) -> list[Figure]:
         show(fanout.Scale.of(plan).title, fanout.measure(stack, plan))
         messages = _LARGE_IN_SHORT if plan.short else _LARGE
         show(large.title(messages), large.measure(stack, plan, messages))
-    show(tool_loop.TITLE, tool_loop.measure(plan))
+        if plan.short:
+            show(tool_loop.TITLE, tool_loop.measure(stack, plan))
+    if not plan.short:
+        with Stack() as alone:  # nobody else's processes and rows
+            show(tool_loop.TITLE, tool_loop.measure(alone, plan))
     show(footprint.TITLE, footprint.measure(plan))
     return everything
 

@@ -197,7 +197,7 @@ def _bare_room(server: Server, sockets: int) -> list[RoomSocket]:
 
 def _unheard(rooms: _Rooms, here: Server, there: Server, plan: Plan) -> list[Figure]:
     """What it costs `there` that people talk `here`. One socket in a quiet room is open there."""
-    seconds = 1.0 if plan.short else 10.0
+    seconds = 0.5 if plan.short else 10.0
     used: dict[int, float] = {}
     with open_sockets([_socket(there, rooms.lonely, rooms.everybody[0])]):
         for count in (0, len(rooms.small) // 10, len(rooms.small)):

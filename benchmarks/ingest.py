@@ -47,7 +47,7 @@ def _services(stack: Stack) -> tuple[Server, Server, int]:
 
 
 async def _measure(stack: Stack, agent: Server, api: Server, worker: int, plan: Plan) -> list[Figure]:
-    rounds, documents = (1, 2) if plan.short else (3, _DOCUMENTS)
+    rounds, documents, characters = (1, 2, 3_000) if plan.short else (3, _DOCUMENTS, _DOCUMENT_CHARACTERS)
     ours: list[float] = []
     bare: list[float] = []
     chunks = 0
@@ -56,9 +56,7 @@ async def _measure(stack: Stack, agent: Server, api: Server, worker: int, plan: 
         async with new_bot(stack, api, "Measured") as bot:
             await bot.ingest({"warm-up.txt": document(0, 0, 2_000)}, label="warm-up")
             for turn in range(1, rounds + 1):
-                files = {
-                    f"{turn}-{index}.txt": document(turn, index, _DOCUMENT_CHARACTERS) for index in range(documents)
-                }
+                files = {f"{turn}-{index}.txt": document(turn, index, characters) for index in range(documents)}
                 started = time.perf_counter()
                 ids = await bot.ingest(files, label=f"round {turn}")
                 seconds = time.perf_counter() - started

@@ -19,7 +19,7 @@ class Plan:
     @classmethod
     def shortest(cls) -> Plan:
         """Enough to see that everything runs; the figures mean little."""
-        return cls(rounds=1, seconds=0.8, warm_up_seconds=0.3, history_messages=500, short=True)
+        return cls(rounds=1, seconds=0.3, warm_up_seconds=0.1, history_messages=200, short=True)
 
 
 def plan_from_arguments(description: str | None) -> Plan:

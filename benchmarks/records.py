@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="see that it runs; the figures mean little")
     parser.add_argument("--messages", type=int, help=f"stored messages (default: {MESSAGES:,})")
     arguments = parser.parse_args()
-    short = Plan(rounds=1, seconds=0.3, warm_up_seconds=0.1, short=True)  # there are many questions
+    short = Plan(rounds=1, seconds=0.1, warm_up_seconds=0.0, short=True)  # there are many questions
     plan = short if arguments.short else Plan(rounds=3, seconds=3.0)
     messages = arguments.messages or (MESSAGES_IN_SHORT if arguments.short else MESSAGES)
     print(machine(), flush=True)

@@ -56,7 +56,7 @@ class _Size:
 
 
 def measure(stack: Stack, plan: Plan) -> list[Figure]:
-    size = _Size(passages=1_500, vectors=3_000, base=200, queries=20, tenants=20) if plan.short else _Size()
+    size = _Size(passages=600, vectors=1_000, base=60, queries=10, tenants=10) if plan.short else _Size()
     return asyncio.run(_measure(stack, stack.local_agent(), size))
 
 

@@ -38,7 +38,8 @@ class _Seeded:
 
 def measure(stack: Stack, plan: Plan) -> list[Figure]:
     agent = stack.local_agent()
-    _seed(stack, agent, "small")  # the embedder loads, and the interpreter's files come into memory
+    if not plan.short:
+        _seed(stack, agent, "small")  # the embedder loads, and the interpreter's files come into memory
     small = [_seed(stack, agent, "small") for _ in range(plan.rounds)]
     figures = [_figure("small", small, SMALL_GOAL)]
     if not plan.short:

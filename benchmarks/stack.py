@@ -26,7 +26,8 @@ from deploy.local.ports import free_port
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.valkey import EmbeddedValkey
 
-_READY_SECONDS = 30.0
+_TEMPLATE = "colloquy_template"
+_READY_SECONDS = 120.0
 _FOREIGN = ("COLLOQUY_", "GOOGLE_", "GEMINI_", "OPENAI_", "PG", "PYTHON")
 
 
@@ -90,6 +91,7 @@ class Stack:
 
     def __init__(self) -> None:
         self._exits = ExitStack()
+        self._template_is_there = False
 
     def __enter__(self) -> Self:
         try:
@@ -111,10 +113,14 @@ class Stack:
         self._exits.close()
 
     def new_database(self, name: str) -> DatabaseUrls:
-        """A migrated database on the same server."""
-        urls = prepare(self.postgres, self.credentials, name)
-        upgrade(urls.owner)
-        return urls
+        """A migrated database on the same server: a copy, because to migrate each would take seconds."""
+        if not self._template_is_there:
+            upgrade(prepare(self.postgres, self.credentials, _TEMPLATE).owner)
+            self._template_is_there = True
+        copied = self.postgres.psql(script=f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        if copied.returncode != 0:
+            raise DidNotStart(f"{name}: {copied.stderr}")
+        return prepare(self.postgres, self.credentials, name)
 
     def superuser_dsn(self, name: str = DATABASE) -> str:
         return self.postgres.url("postgres", self.credentials.superuser, name, driver="postgresql")

@@ -53,7 +53,7 @@ _SERVERS = {
     }
 }
 _TOOLS = ["calculator", _SLEEP]
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -103,24 +103,23 @@ class _Drive:
     results: Callable[[str], list[int]]
 
 
-def measure(plan: Plan) -> list[Figure]:
-    with Stack() as stack:
-        model = stack.model()
-        config = stack.folder / "servers_config.json"
-        config.write_bytes(orjson.dumps(_SERVERS))
-        agent = stack.agent(f"http://127.0.0.1:{model.port}/v1", COLLOQUY_MCP_CONFIG=str(config))
-        api = stack.api(agent_port=agent.port)
-        _wait_for_tools(stack, agent)
-        drives = [_recorded(stack, api, agent), _direct(stack, agent)]
-        figures = [figure for drive in drives for figure in _rounds(drive, model, plan)]
-        return [*figures, *(_at_once(drive, model, plan) for drive in drives)]
+def measure(stack: Stack, plan: Plan) -> list[Figure]:
+    model = stack.model()
+    config = stack.folder / "servers_config.json"
+    config.write_bytes(orjson.dumps(_SERVERS))
+    agent = stack.agent(f"http://127.0.0.1:{model.port}/v1", COLLOQUY_MCP_CONFIG=str(config))
+    api = stack.api(agent_port=agent.port)
+    _wait_for_tools(stack, agent)
+    drives = [_recorded(stack, api, agent), _direct(stack, agent)]
+    figures = [figure for drive in drives for figure in _rounds(drive, model, plan)]
+    return [*figures, *(_at_once(drive, model, plan) for drive in drives)]
 
 
 # -- the time of a round --------------------------------------------------------------------------------------
 
 
 def _rounds(drive: _Drive, model: Server, plan: Plan) -> Iterator[Figure]:
-    each, times = (3, 1) if plan.short else (8, plan.rounds)
+    each, times = (1, 1) if plan.short else (8, plan.rounds)
     _tried(drive, model, [_Script.of_rounds(count) for count in (1, 2, 4)])  # caches, pools, prepared statements
     batches: list[list[_Run]] = []
     cpu = sum(map(cpu_seconds, drive.pids))
@@ -314,7 +313,8 @@ def main() -> None:
     stop_on_signals()
     plan = plan_from_arguments(__doc__)
     print(machine(), flush=True)
-    print_figures(TITLE, measure(plan))
+    with Stack() as stack:
+        print_figures(TITLE, measure(stack, plan))
 
 
 if __name__ == "__main__":

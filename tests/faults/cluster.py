@@ -36,7 +36,7 @@ from deploy.local.supervisor import Child, Supervisor
 from deploy.local.valkey import EmbeddedValkey
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 90.0
 _TEND_SECONDS = 0.02
 _TROUBLE = re.compile(r"\[error|\"error\"|Traceback|exception")
 _LINES_BELOW = 60
@@ -118,7 +118,7 @@ class Part:
             time.sleep(0.01)
         raise TimeoutError(f"{self.name} (process {pid}) did not end within {seconds} s")
 
-    def wait_until_back(self, old_pid: int, seconds: float = 30.0) -> None:
+    def wait_until_back(self, old_pid: int, seconds: float = 60.0) -> None:
         """Return when another process than `old_pid` does its work. Raises `TimeoutError`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -165,7 +165,7 @@ class Cluster:
         self._credentials = Credentials.load_or_create(self._folder)
         self._postgres = EmbeddedPostgres(self._folder, self._credentials)
         self._valkey = EmbeddedValkey(self._folder, self._credentials)
-        self._ports = {name: free_port() for name in ("api-a", "api-b", "agent", "model", "mail")}
+        self._ports = {name: free_port() for name in ("api-a", "api-b", "agent", "worker", "model", "mail")}
         self.executions_path = self._folder / "executions.jsonl"
         self._mcp_config = self._folder / "servers_config.json"
         self._mcp_config.write_text('{"mcpServers": {}}')
@@ -253,6 +253,11 @@ class Cluster:
     def secret_key(self) -> str:
         """What access tokens are signed with."""
         return self._credentials.secret_key
+
+    @property
+    def service_key(self) -> str:
+        """What the services show each other."""
+        return self._credentials.service_key
 
     def check(self) -> None:
         """Raise what the supervisor gave up with, if it did."""
@@ -344,6 +349,7 @@ class Cluster:
             "COLLOQUY_SERVICE_KEY": self._credentials.service_key,
             "COLLOQUY_API_PORT": str(self._ports["api-a"]),
             "COLLOQUY_API_URL": self.url("api-a"),
+            "COLLOQUY_WORKER_PORT": str(self._ports["worker"]),
             "COLLOQUY_AGENT_PORT": str(self._ports["agent"]),
             "COLLOQUY_AGENT_URL": self.url("agent"),
             "COLLOQUY_DEFAULT_PROVIDER": "openai",

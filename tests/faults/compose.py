@@ -94,7 +94,7 @@ class Compose:
     def __post_init__(self) -> None:
         document = yaml.safe_load(COMPOSE_FILE.read_text())
         self._services: dict[str, dict[str, Any]] = interpolated(document["services"], self.variables)
-        self.ports = {name: _own_port() for name in _PORTS}
+        self.ports = dict(zip(_PORTS, _own_ports(len(_PORTS)), strict=True))
         self._places = {f"{name}:{port}": f"127.0.0.1:{self.ports[name]}" for name, port in _PORTS.items()}
         self._configuration = self.folder / "nginx"
         self._configuration.mkdir()
@@ -205,11 +205,13 @@ class Compose:
         return _put(configuration, self._places)
 
 
-def _own_port() -> int:
-    """Below those that the kernel hands out, or somebody else would have it while its process is away."""
-    while not is_free("127.0.0.1", port := random.randrange(20_000, 32_000)):
-        pass
-    return port
+def _own_ports(count: int) -> set[int]:
+    """Below those that the kernel hands out, or somebody else would have one while its process is away."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        if is_free("127.0.0.1", port := random.randrange(20_000, 32_000)):
+            ports.add(port)
+    return ports
 
 
 def _put(text: str, places: Mapping[str, str]) -> str:

@@ -12,6 +12,13 @@ import asyncpg
 
 FINAL = ("completed", "failed", "cancelled")
 Result = TypeVar("Result")
+_BROKEN_CONNECTION = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,  # the server's last words were read, its end was not
+)
 
 
 class Ledger:
@@ -34,7 +41,7 @@ class Ledger:
             [UUID(session) for session in sessions],
         )
 
-    async def spoken(self, session: str, text: str = "", within: float = 10) -> None:
+    async def spoken(self, session: str, text: str = "", within: float = 30) -> None:
         """Return once a reply of the session is stored as far as `text`, or at all.
 
         That the model has sent its words does not mean that they have reached us.
@@ -100,11 +107,11 @@ def assert_says(run: asyncpg.Record, expected: str) -> None:
 
 
 async def _patiently(work: Callable[[], Awaitable[Result]]) -> Result:
-    give_up_at = time.monotonic() + 15
+    give_up_at = time.monotonic() + 30
     while True:
         try:
             return await work()
-        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError):
+        except _BROKEN_CONNECTION:
             if time.monotonic() > give_up_at:
                 raise
             await asyncio.sleep(0.1)

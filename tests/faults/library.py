@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -19,8 +20,8 @@ _WORDS = """
 """
 
 
-def prose(seed: str, sentences: int = 70) -> str:
-    """Sentences that nobody else has: some six passages of them."""
+def prose(seed: str, sentences: int = 25) -> str:
+    """Sentences that nobody else has: two or three passages of them."""
     chosen = random.Random(seed)
     words = _WORDS.split()
     lines = [f"Entry {index} of {seed}: {' '.join(chosen.choices(words, k=12))}." for index in range(sentences)]
@@ -48,6 +49,16 @@ class Library:
         document_id = str(answer.json()["items"][0]["id"])
         self.texts[document_id] = text
         return document_id
+
+    async def under_way(self, ledger: Ledger, ready: int, *, within: float) -> None:
+        """Return as soon as so many documents are ready, and others are being indexed."""
+        give_up_at = time.monotonic() + within
+        counted: Counter[str] = Counter()
+        while counted["ready"] < ready or not counted["processing"]:
+            assert time.monotonic() < give_up_at, f"after {within} s {dict(counted)}"
+            rows = await ledger.rows("SELECT status FROM chat.documents WHERE bot_id = $1", UUID(self.bot_id))
+            counted = Counter(row["status"] for row in rows)
+            await asyncio.sleep(0.01)
 
     async def all_final(self, ledger: Ledger, *, within: float) -> list[asyncpg.Record]:
         """The documents, once each is `ready` or `failed`."""

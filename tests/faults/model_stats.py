@@ -6,19 +6,18 @@ import asyncio
 import time
 from typing import Any
 
-import httpx
-
 from tests.faults.cluster import Cluster
+from tests.faults.person import client
 
 
 async def calls(cluster: Cluster, key: str) -> list[dict[str, Any]]:
     """The calls of one script, by its `key`, the oldest first."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with client() as http:
         stats = (await http.get(f"{cluster.url('model')}/_stats")).json()
     return [call for call in stats["requests"] if call["key"] == key]
 
 
-async def begun(cluster: Cluster, key: str, *, pieces: int = 0, within: float = 10) -> dict[str, Any]:
+async def begun(cluster: Cluster, key: str, *, pieces: int = 0, within: float = 30) -> dict[str, Any]:
     """The first call of a script, once it has sent so many pieces."""
     give_up_at = time.monotonic() + within
     while True:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from tests.faults.accounts import Member
 from tests.faults.person import API
 
 Json = dict[str, Any]
@@ -21,12 +22,6 @@ _RETRY_SECONDS = 0.1
 _INTERNAL = 1011
 _UNAVAILABLE = 503
 _HARMLESS = frozenset({"ready", "pong", "typing"})
-
-
-@dataclass(frozen=True)
-class Member:
-    id: str
-    token: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,8 @@ class NotNow(Exception):
 
 
 class RoomClient:
-    """`urls` are the replicas: the first is tried first, and the next whenever one does not answer or ends it.
+    """`urls` are the replicas: the first until it is followed there, then the next whenever one does not answer or
+    ends it.
 
     Starts at the first event of the room. `follow` runs until it is cancelled, and raises `WronglyTold`.
     """
@@ -67,6 +63,7 @@ class RoomClient:
         """The last that was said about the presence of each person."""
         self._session = session
         self._urls = itertools.cycle(url.replace("http", "ws", 1) + f"{API}/ws" for url in urls)
+        self._has_begun = False
         self._socket: ClientConnection | None = None
         self._caught_up_with: int | None = None
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
@@ -82,7 +79,9 @@ class RoomClient:
         while True:
             try:
                 # The answer to a ping would be a sign of life that the server has to do without.
-                async with connect(url, compression=None, proxy=None, ping_interval=None, close_timeout=1) as socket:
+                async with connect(
+                    url, compression=None, proxy=None, ping_interval=None, open_timeout=30, close_timeout=1
+                ) as socket:
                     self._socket = socket
                     await self._converse(socket)
             except ConnectionClosed as end:
@@ -94,7 +93,8 @@ class RoomClient:
             finally:
                 self.subscribed.clear()
                 self._socket = None
-            url = next(self._urls)
+            if self._has_begun:
+                url = next(self._urls)
 
     async def say(self, client_id: str, content: str) -> str:
         """Send over whatever connection there is until it is acknowledged; the message's id."""
@@ -146,6 +146,7 @@ class RoomClient:
         self._caught_up_with = frame["last_event_seq"]
         self.online = {person["id"]: True for person in frame["presence"]}
         self._note_if_caught_up()
+        self._has_begun = True
         self.subscribed.set()
 
     def _saw(self, frame: Json) -> None:

@@ -8,15 +8,12 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Protocol
 from uuid import UUID
 
-from chat_api.auth.authenticator import ISSUER
 from chat_api.kit.models import new_id
-from shared.security import TokenKind, TokenSigner
+from tests.faults.accounts import Member, Signing, add_people
 from tests.faults.ledger import Ledger
-from tests.faults.room_client import Member, RoomClient
+from tests.faults.room_client import RoomClient
 
 
 @dataclass(frozen=True)
@@ -25,29 +22,11 @@ class Room:
     members: Sequence[Member]
 
 
-class Signing(Protocol):
-    """Whatever runs the services: it knows what access tokens are signed with."""
-
-    @property
-    def secret_key(self) -> str: ...
-
-
 async def open_room(services: Signing, ledger: Ledger, people: int) -> Room:
-    """A session of people alone, as rows: twenty-five sign-ins would cost more than the test."""
-    signer = TokenSigner(
-        services.secret_key,
-        kind=TokenKind.ACCESS,
-        issuer=ISSUER,
-        audience=ISSUER,
-        lifetime=timedelta(hours=1),
-    )
-    ids = [new_id() for _ in range(people)]
+    """A session of people alone, as rows."""
+    members = await add_people(services, ledger, people)
+    ids = [UUID(member.id) for member in members]
     session = new_id()
-    await ledger.rows(
-        "INSERT INTO chat.users (id, email, username, password_hash)"
-        " SELECT id, id || '@example.org', 'room-' || right(id::text, 12), '!' FROM unnest($1::uuid[]) AS p (id)",
-        ids,
-    )
     await ledger.rows(
         "INSERT INTO chat.sessions (id, owner_id, title, reply_policy, participant_count)"
         " VALUES ($1, $2, 'faults', 'never', $3)",
@@ -62,7 +41,7 @@ async def open_room(services: Signing, ledger: Ledger, people: int) -> Room:
         ids,
         ids[0],
     )
-    return Room(str(session), [Member(str(user_id), signer.mint(str(user_id))) for user_id in ids])
+    return Room(str(session), members)
 
 
 @asynccontextmanager
@@ -70,7 +49,7 @@ async def following(clients: Sequence[RoomClient]) -> AsyncIterator[None]:
     """All clients follow their rooms for the time of the block, and raise what they should not have been told."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(client.follow()) for client in clients]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             for client in clients:
                 await client.subscribed.wait()
         yield
@@ -146,7 +125,7 @@ async def last_event_seq(ledger: Ledger, room: Room) -> int:
 
 
 async def assert_all_saw_everything(
-    ledger: Ledger, room: Room, clients: Sequence[RoomClient], talk: Talk, within: float = 5.0
+    ledger: Ledger, room: Room, clients: Sequence[RoomClient], talk: Talk, within: float = 20.0
 ) -> int:
     """Every socket saw every event once, in PostgreSQL's order, and every acknowledged message is among them.
 

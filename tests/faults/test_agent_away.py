@@ -13,10 +13,11 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import Person, script
+from tests.faults.promises import promised
 
 pytestmark = pytest.mark.faults
 
-PROMISED_SECONDS = 10.0
+PROMISED_SECONDS = promised(10.0)
 SESSIONS = 6
 KEPT_AWAY_SECONDS = 1.5
 WAITED_FOR_SECONDS = 5.0

@@ -13,10 +13,11 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import Person, script
+from tests.faults.promises import promised
 
 pytestmark = pytest.mark.faults
 
-PROMISED_SECONDS = 1.0
+PROMISED_SECONDS = promised(1.0)
 
 
 async def test_a_cancel_on_the_other_replica_closes_the_models_connection(
@@ -32,13 +33,13 @@ async def test_a_cancel_on_the_other_replica_closes_the_models_connection(
         await model_stats.begun(cluster, key, pieces=20)
         asked_at = time.time()
         await somebody.persist("POST", f"/runs/{sent['run']['id']}/cancel", url=elsewhere)
-        call = await model_stats.closed(cluster, key, within=5)
+        call = await model_stats.closed(cluster, key, within=30)
         seconds = call["ended_at"] - asked_at
         measured(f"cancelled on the other replica: the model's connection closed after {seconds:.2f} s")
         assert call["state"] == "closed_by_client"
         assert seconds < PROMISED_SECONDS
 
-        run = await somebody.run_ended(sent["run"]["id"], within=3)
+        run = await somebody.run_ended(sent["run"]["id"])
         assert run["status"] == "cancelled"
         (row,) = await ledger.runs([session])
         whole = "".join(f"word{number} " for number in range(600))

@@ -21,13 +21,14 @@ from tests.faults.deployment import Deployment
 from tests.faults.ledger import Ledger
 from tests.faults.load import load, reply_to
 from tests.faults.person import API, Person, person, script
+from tests.faults.promises import promised
 from tests.faults.room_client import RoomClient
 from tests.faults.rooms import all_have, following, last_event_seq, open_room, writing
 from tests.faults.streams import Reader
 
 pytestmark = pytest.mark.faults
 
-PROMISED_EXIT_SECONDS = 10.0
+PROMISED_EXIT_SECONDS = promised(10.0)
 FORBIDDEN = 4403
 PIECES = 20
 PACE_MS = 100
@@ -133,12 +134,14 @@ async def test_a_restart_under_load_loses_nothing(
         async with load(customer) as running, writing(clients, pause=0.05) as talk:
             for number in range(rounds):
                 goes, stays = ("api-1", "api-2") if number % 2 == 0 else ("api-2", "api-1")
-                followed = asyncio.create_task(_followed(customer, deployment, on=goes, answered_by=stays))
-                await asyncio.sleep(1)
+                reader = Reader()
+                followed = asyncio.create_task(_followed(reader, customer, deployment, on=goes, answered_by=stays))
+                while not reader.of_type("message.delta") and not followed.done():
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.5)
                 measured(f"{goes} was out {await _restart(deployment, goes):.1f} s after SIGTERM")
                 back_since = len(deployment.requests())
-                reader, connections = await followed
-                assert connections >= 2
+                assert await followed >= 2
                 reader.assert_gapless()
                 assert reader.joined == reader.final_text == LONG_REPLY
                 await asyncio.sleep(1)
@@ -195,13 +198,13 @@ def _assert_spread(arrived: list[float]) -> int:
     return portions
 
 
-async def _followed(customer: Person, deployment: Deployment, *, on: str, answered_by: str) -> tuple[Reader, int]:
+async def _followed(reader: Reader, customer: Person, deployment: Deployment, *, on: str, answered_by: str) -> int:
     """A run of the process that stays, followed on the one that goes, then through nginx; over how many connections."""
     session = await customer.session()
     content = script(LONG_REPLY, delay_ms=LONG_PACE_MS)
     sent = await customer.send(session, content, url=deployment.compose.url(answered_by))
     path = f"{API}/runs/{sent['run']['id']}/events"
-    reader, connections, url = Reader(), 0, deployment.compose.url(on)
+    connections, url = 0, deployment.compose.url(on)
     async with asyncio.timeout(60):
         while not reader.ended:
             reader.connected_anew()
@@ -215,7 +218,7 @@ async def _followed(customer: Person, deployment: Deployment, *, on: str, answer
             except httpx.TransportError:
                 await asyncio.sleep(0.1)
             url = deployment.url
-    return reader, connections
+    return connections
 
 
 async def _restart(deployment: Deployment, name: str) -> float:

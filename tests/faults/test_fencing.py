@@ -12,10 +12,11 @@ from tests.faults import model_stats
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Ledger
 from tests.faults.person import Person, script
+from tests.faults.promises import promised
 
 pytestmark = pytest.mark.faults
 
-PROMISED_SECONDS = 10.0
+PROMISED_SECONDS = promised(10.0)
 
 
 async def test_a_paused_process_overwrites_nothing_when_it_resumes(

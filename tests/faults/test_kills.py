@@ -11,11 +11,12 @@ from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger, assert_says
 from tests.faults.load import load, reply_to
 from tests.faults.person import API, Mode, Person
+from tests.faults.promises import promised
 from tests.faults.streams import Reader
 
 pytestmark = pytest.mark.faults
 
-PROMISED_SECONDS = 10.0
+PROMISED_SECONDS = promised(10.0)
 
 
 @pytest.mark.parametrize("victim", ["api_b", "agent", "postgres", "valkey", "worker"])

@@ -13,6 +13,7 @@ import pytest
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
+from tests.faults.promises import promised
 from tests.faults.room_client import RoomClient
 from tests.faults.rooms import (
     all_have,
@@ -25,9 +26,9 @@ from tests.faults.rooms import (
 
 pytestmark = pytest.mark.faults
 
-PROMISED_RECOVERY_SECONDS = 5.0
-PROMISED_EXIT_SECONDS = 10.0
-PROMISED_PRESENCE_SECONDS = 30.0
+PROMISED_RECOVERY_SECONDS = promised(5.0)
+PROMISED_EXIT_SECONDS = promised(10.0)
+PROMISED_PRESENCE_SECONDS = promised(30.0)
 # Without hints every session that is followed is looked at once a second.
 LIVE_SECONDS = 2.5
 RESTART = 1012
@@ -86,12 +87,15 @@ async def test_kill_of_one_process_moves_its_clients_to_the_other(
         pid = cluster.api_b.pid
         async with following(clients):
             gone = await _follow_until_killed(RoomClient(vanishing, room.session, cluster.urls[1]))
-            assert await _is_online(observer, vanishing.id, expected=True, within=5)
+            assert await _is_online(observer, vanishing.id, expected=True, within=20)
             async with writing(clients[:10], pause=0.05) as talk:
                 await asyncio.sleep(1.0)
                 with cluster.api_b.away() as killed_at:
-                    await asyncio.sleep(PROMISED_RECOVERY_SECONDS)
+                    async with asyncio.timeout(2 * PROMISED_RECOVERY_SECONDS):
+                        while min(client.caught_up_at for client in victims) < killed_at:
+                            await asyncio.sleep(0.02)
                     caught_up = [client.caught_up_at - killed_at for client in victims]
+                    await asyncio.sleep(1.0)  # and go on there
                     talk.stop()
                     # Nobody is back to say who has gone.
                     left = await _is_online(observer, vanishing.id, expected=False, within=PROMISED_PRESENCE_SECONDS)
@@ -103,7 +107,6 @@ async def test_kill_of_one_process_moves_its_clients_to_the_other(
             f"kill -9 of one of two processes: its {len(victims)} clients had everything {max(caught_up):.2f} s later"
             f" on the other, {count} events; who did not come back was online for {seconds_online:.1f} s"
         )
-        assert min(caught_up) > 0
         assert max(caught_up) < PROMISED_RECOVERY_SECONDS
         assert 0 < seconds_online < PROMISED_PRESENCE_SECONDS
 
@@ -123,7 +126,10 @@ async def test_sigterm_tells_every_socket_to_come_back(
                     await asyncio.sleep(0.02)
                 asked_at = cluster.api_b.send(signal.SIGTERM)
                 end = await asyncio.to_thread(cluster.api_b.wait_for_exit, pid, PROMISED_EXIT_SECONDS)
-                await asyncio.sleep(0.5)
+                # The process is gone; that a busy client has not read its last words yet says nothing about it.
+                async with asyncio.timeout(20):
+                    while not all(client.closed_with for client in clients):
+                        await asyncio.sleep(0.02)
             count = await assert_all_saw_everything(ledger, room, clients, talk)
         await asyncio.to_thread(cluster.api_b.wait_until_back, pid)
         measured(f"SIGTERM with {len(clients)} sockets: out after {end.at - asked_at:.1f} s, {count} events in all")
@@ -211,7 +217,7 @@ async def _follow_until_killed(client: RoomClient) -> asyncio.Task[None]:
         await asyncio.gather(following_it, return_exceptions=True)
 
     task = asyncio.create_task(follow())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await client.subscribed.wait()
     return task
 

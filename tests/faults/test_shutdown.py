@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import time
 
 import pytest
 
@@ -13,10 +14,12 @@ from tests.faults.cluster import Cluster, Part
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import Mode, Person, script
+from tests.faults.promises import promised
 
 pytestmark = pytest.mark.faults
 
-PROMISED_SECONDS = 10.0
+PROMISED_SECONDS = promised(10.0)
+WAITED_FOR_SECONDS = 5.0
 
 
 async def test_sigterm_of_the_api_with_open_streams(
@@ -51,7 +54,7 @@ async def test_sigterm_of_the_api_with_open_streams(
                 assert reader.joined == reader.final_text, name
             exchanged = await plain
         assert exchanged["reply"]["content"] == "And this."
-        by_session = {str(run["session_id"]): run for run in await ledger.all_ended(sessions, within=1)}
+        by_session = {str(run["session_id"]): run for run in await ledger.all_ended(sessions, within=PROMISED_SECONDS)}
         assert by_session[short]["reply"] == "soon over " * 10
         assert by_session[silent]["reply"] == "Somebody else said this."
         assert by_session[endless]["status"] == "failed"
@@ -74,16 +77,20 @@ async def test_sigterm_of_the_agent_with_open_streams(
         await model_stats.begun(cluster, keys[0])
         await ledger.spoken(speaking, "word0 word1 ")
         pid = cluster.agent.pid
+        asked_at = time.time()
         seconds = await _sigterm(cluster.agent)
         measured(f"SIGTERM of the agent with two turns: out after {seconds:.1f} s")
-        assert (await somebody.run_ended(asked["run"]["id"]))["status"] == "completed"
+        await asyncio.to_thread(cluster.agent.wait_until_back, pid)
+        away = time.time() - asked_at
+        ended = await somebody.run_ended(asked["run"]["id"])
+        # On a machine that is busy with other things it may take longer to start than runs wait for it.
+        assert ended["status"] == "completed" or (away > WAITED_FOR_SECONDS and ended["status"] == "failed"), ended
         interrupted = await somebody.run_ended(begun["run"]["id"])
         assert interrupted["status"] == "failed"
         assert interrupted["error"]["code"] == "agent-restarting"
         for session in (silent, speaking):
             await ledger.assert_whole(session)
         assert (await ledger.runs([speaking]))[0]["reply"].startswith("word0 word1 ")
-        await asyncio.to_thread(cluster.agent.wait_until_back, pid)
 
 
 async def test_sigterm_of_the_worker_gives_its_runs_back(

@@ -12,20 +12,24 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import memory_mib
+from tests.faults.accounts import Member
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Measured
 from tests.faults.ledger import Ledger
 from tests.faults.person import API
-from tests.faults.room_client import Member, RoomClient
+from tests.faults.promises import promised
+from tests.faults.room_client import RoomClient
 from tests.faults.rooms import assert_all_saw_everything, following, open_room, writing
 
 pytestmark = pytest.mark.faults
 
-PROMISED_SECONDS = 10.0
+PROMISED_SECONDS = promised(10.0)
 PROMISED_MIB = 5.0
 PROMISED_FACTOR = 1.5
 # Below it a machine that others use as well says more about them than about us.
 NOISE_SECONDS = 0.05
+# Whoever waits for the deaf one waits for seconds with all that is said; a moment without a processor hits a few.
+_SHARE = 0.90
 _CALM_SECONDS = 3.0
 _ESTABLISHED = "01"
 # What the kernel keeps for a socket is full after a second of such messages, and no writer sends too much.
@@ -36,12 +40,18 @@ _PAUSE_SECONDS = 0.15
 async def test_a_socket_that_never_reads_is_closed(
     cluster: Cluster, ledger: Ledger, rounds: int, measured: Measured
 ) -> None:
+    """The same is said in a room on the other process: what disturbs the whole machine disturbs both."""
+    here, there = cluster.urls
     for _ in range(rounds):
-        room = await open_room(cluster, ledger, 8)
+        room, other_room = [await open_room(cluster, ledger, 8) for _ in cluster.urls]
         *readers, deaf = room.members
-        clients = [RoomClient(member, room.session, cluster.urls[0]) for member in readers]
-        async with following(clients):
-            async with writing(clients[:4], pause=_PAUSE_SECONDS, length=_LENGTH) as talk:
+        clients = [RoomClient(member, room.session, here) for member in readers]
+        others = [RoomClient(member, other_room.session, there) for member in other_room.members[:-1]]
+        async with following([*clients, *others]):
+            async with (
+                writing(clients[:4], pause=_PAUSE_SECONDS, length=_LENGTH) as talk,
+                writing(others[:4], pause=_PAUSE_SECONDS, length=_LENGTH) as other_talk,
+            ):
                 await asyncio.sleep(_CALM_SECONDS / 2)  # until buffers and pools have grown to what they need
                 calm_since = time.perf_counter()
                 await asyncio.sleep(_CALM_SECONDS)
@@ -52,16 +62,21 @@ async def test_a_socket_that_never_reads_is_closed(
                     since = time.perf_counter()
                     usage = await asyncio.to_thread(_until_closed, cluster, connection)
                 disturbed = talk.latencies(clients, since=since)
+                elsewhere = other_talk.latencies(others, since=since)
             await assert_all_saw_everything(ledger, room, clients, talk)
-        p99_before, p99_after = (latencies[int(len(latencies) * 0.99)] for latencies in (calm, disturbed))
+        before_it, after_it, without_it = (
+            latencies[int(len(latencies) * _SHARE)] for latencies in (calm, disturbed, elsewhere)
+        )
         grown = usage.most_mib - before
         measured(
             f"a socket that never reads: closed after {usage.seconds:.1f} s, API grew by {grown:.1f} MiB,"
-            f" p99 of the others {p99_before * 1000:.0f} → {p99_after * 1000:.0f} ms"
+            f" p90 of the others {before_it * 1000:.0f} → {after_it * 1000:.0f} ms,"
+            f" on the other process {without_it * 1000:.0f} ms"
         )
         assert usage.seconds < PROMISED_SECONDS
         assert grown <= PROMISED_MIB
-        assert p99_after <= max(p99_before * PROMISED_FACTOR, p99_before + NOISE_SECONDS)
+        usual = max(before_it, without_it)
+        assert after_it <= max(usual * PROMISED_FACTOR, usual + NOISE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ def _until_closed(cluster: Cluster, connection: socket.socket) -> _Usage:
     port = connection.getsockname()[1]
     started = time.monotonic()
     most = 0.0
-    while (seconds := time.monotonic() - started) < 2 * PROMISED_SECONDS:
+    while (seconds := time.monotonic() - started) < PROMISED_SECONDS + 10:
         most = max(most, memory_mib(cluster.api_a.pid)[0])
         if not _is_open(cluster.port("api-a"), port):
             break

@@ -12,7 +12,8 @@ import pytest
 from benchmarks.load import Load, LoadFailed, Streams, run_load, run_streams
 
 REQUESTS = [b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"]
-SLOW_SECONDS = 0.05
+SLOW_SECONDS = 0.3
+"""Longer than a busy machine keeps the client waiting for a processor."""
 
 
 @dataclass
@@ -61,18 +62,20 @@ def server() -> Iterator[CountingServer]:
 
 
 def test_counts_answers_on_connections_that_stay_open(server: CountingServer) -> None:
-    result = run_load(Load(server.port, 3, REQUESTS, 200, seconds=0.4, warm_up_seconds=0.1))
+    result = run_load(Load(server.port, 3, REQUESTS, 200, seconds=0.4, warm_up_seconds=0.3))
     assert server.connections == 3
     assert set(server.paths) == {b"/a", b"/b"}
     assert 0 < result.answers < len(server.paths)  # the warm-up does not count
-    assert result.per_second == pytest.approx(result.answers / 0.4, rel=0.3)
+    # A busy machine ends the window late.
+    assert 0 < result.per_second <= result.answers / 0.39
     assert result.body_bytes == 2 * result.answers
     assert 0 < result.p50_ms <= result.p95_ms <= result.p99_ms
 
 
 def test_paced_connections_wait_between_requests(server: CountingServer) -> None:
     load = Load(server.port, 4, REQUESTS, 200, seconds=0.6, warm_up_seconds=0.2, pause_seconds=0.2)
-    assert 8 <= run_load(load).answers <= 16
+    # 20 a second; without a pause it would be thousands.
+    assert 5 < run_load(load).per_second < 30
 
 
 def test_another_status_ends_the_measurement(server: CountingServer) -> None:

@@ -68,9 +68,15 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def measured(url: str, per_second: float = 0.0) -> RoomResult:
+def measured(url: str, per_second: float = 0.0, patience_seconds: float = 20.0) -> RoomResult:
     return run_room(
-        RoomLoad(room_of(url), seconds=0.4, warm_up_seconds=0.1, per_second=per_second, patience_seconds=1.0)
+        RoomLoad(
+            room_of(url),
+            seconds=0.4,
+            warm_up_seconds=0.1,
+            per_second=per_second,
+            patience_seconds=patience_seconds,
+        )
     )
 
 
@@ -79,26 +85,28 @@ def test_counts_what_arrives_at_every_socket() -> None:
         result = measured(url)
     assert sorted(room.greeted) == ["follow"] * 4 + ["hello"] * 4
     assert result.messages_per_second > 0
-    assert result.deliveries_per_second == pytest.approx(4 * result.messages_per_second, rel=0.1)
+    # Of two messages the window may have a part only, which is much where a busy machine sends few.
+    assert result.deliveries_per_second == pytest.approx(4 * result.messages_per_second, rel=0.1, abs=4 * 2 / 0.4)
     assert 0 < result.p50_ms <= result.p99_ms <= result.longest_ms
 
 
 def test_paced_writers_send_evenly() -> None:
     with served(Room(right)) as url:
-        assert 20 < measured(url, per_second=50.0).messages_per_second < 65
+        # Without a pace it would be thousands.
+        assert 10 < measured(url, per_second=50.0).messages_per_second < 100
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_room_that_loses_or_doubles_a_message_fails(fault: str) -> None:
     with served(Room(FAULTS[fault])) as url, pytest.raises(LoadFailed, match="RoomFailed"):
-        measured(url)
+        measured(url, patience_seconds=1.0)
 
 
 def test_what_the_bare_broadcast_does_is_right() -> None:
     with served(BareBroadcast()) as url:
         sockets = [RoomSocket(port_of(url), "/", message=EVENT if index == 0 else None) for index in range(3)]
         result = run_room(RoomLoad(sockets, seconds=0.3, warm_up_seconds=0.1, in_flight=2))
-    assert result.deliveries_per_second == pytest.approx(3 * result.messages_per_second, rel=0.1)
+    assert result.deliveries_per_second == pytest.approx(3 * result.messages_per_second, rel=0.1, abs=3 * 2 / 0.3)
 
 
 def test_a_server_that_is_not_there_fails() -> None:
