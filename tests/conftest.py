@@ -65,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # No `.data` of the developer either: what `colloquy up` wrote there must not reach a test.
     os.environ["COLLOQUY_DATA_DIR"] = str(Path(config.stash[_SOCKET_PATH]).parent / "data")
     os.environ.update(GENEROUS)
+    # The servers here speak no TLS: asking for it costs a round trip and a TLS context for every connection.
+    os.environ["PGSSLMODE"] = "disable"
     sys.addaudithook(_stay_on_loopback)
 
 
@@ -132,13 +134,18 @@ def new_database(store_client: StoreClient, worker_number: int) -> Callable[...,
     return make
 
 
+@pytest.fixture(scope="session")
+def valkey(stores: Stores, worker_number: int) -> Iterator[redis.Redis]:
+    """This worker's logical database of Valkey, for what is done before tests."""
+    with redis.Redis.from_url(stores.redis_url(worker_number + 1)) as client:
+        yield client
+
+
 @pytest.fixture
-def redis_url(stores: Stores, worker_number: int) -> str:
+def redis_url(stores: Stores, valkey: redis.Redis, worker_number: int) -> str:
     """A logical database of Valkey for this worker, empty at the start. Channels are shared by all of them."""
-    url = stores.redis_url(worker_number + 1)
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    return url
+    valkey.flushdb()
+    return stores.redis_url(worker_number + 1)
 
 
 _COUNTER = itertools.count()

@@ -291,7 +291,7 @@ async def test_the_snapshot_of_a_run_whose_stream_is_gone(clean_database: Databa
         ann = await chat.person("ann")
         run_id = (await chat.said(ann, await chat.session(ann)))["run"]["id"]
     async with chat_api(clean_database.api_url, None) as another_process:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             events = await another_process.events(ann, run_id)
 
     assert [event.type for event in events] == ["message.created", "message.updated", "run.completed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,6 +19,7 @@ from agent_service.adapters.wiring import Parts, assemble
 from agent_service.config import AgentSettings
 from shared.security import ServiceName, service_signer
 from shared.settings import DEVELOPMENT_SERVICE_KEY, Environment
+from tests.factories.openai_clients import impatient
 from tests.factories.served import served
 from tests.fakes.embedder import QuickEmbedder
 from tests.fakes.scripted_model import ScriptedModelServer
@@ -88,6 +90,10 @@ def open_agent(scripted: ScriptedModelServer, tmp_path_factory: pytest.TempPathF
 def agent(open_agent: OpenAgent) -> Iterator[str]:
     # One call to the model per turn, so that a second one is the client's doing.
     with open_agent(model_attempts=1) as address:
+        # What a provider needs is loaded with its first turn, which takes seconds: no test may measure that.
+        importlib.import_module("langchain_google_genai")
+        with openai.OpenAI(base_url=f"{address}/v1", api_key=token(), timeout=120) as client:
+            client.chat.completions.create(model=MODEL, messages=asked("Are you there?"))
         yield address
 
 
@@ -121,6 +127,13 @@ def told(model: ScriptedModelServer) -> dict[str, Any]:
     """The body of the last of them."""
     body: dict[str, Any] = turns(model)[-1]["body"]
     return body
+
+
+def until_closed(model: ScriptedModelServer) -> None:
+    """Wait until nobody listens to the model any more, for half a minute at most."""
+    deadline = time.monotonic() + 30
+    while model.stats()["open"] and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def text_of(chunks: list[ChatCompletionChunk]) -> str:
@@ -433,17 +446,15 @@ def test_a_client_that_loses_patience_runs_a_turn_once(
     client: openai.OpenAI, model: ScriptedModelServer, script: str, stream: bool
 ) -> None:
     """It tries again by itself after a time-out, and no answer of ours could have told it not to."""
-    with pytest.raises(openai.ConflictError) as refused:
-        client.with_options(timeout=0.3).chat.completions.create(
+    with impatient(client) as hasty, pytest.raises(openai.ConflictError) as refused:
+        hasty.chat.completions.create(
             model=MODEL, messages=asked(f"Patience, {stream} [[script {script}]]"), stream=stream
         )
 
     assert refused.value.code == "turn-already-begun"
     assert len(turns(model)) == 1
     # What it asked for was cancelled the moment it went.
-    deadline = time.monotonic() + 5
-    while model.stats()["open"] and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until_closed(model)
     assert turns(model)[0]["state"] == "closed_by_client"
 
 
@@ -456,27 +467,25 @@ def test_the_same_question_may_be_asked_again(client: openai.OpenAI, model: Scri
 
 def test_a_stream_that_is_left_stops_the_model(client: openai.OpenAI, model: ScriptedModelServer) -> None:
     with client.chat.completions.create(
-        model=MODEL, messages=asked("Hello [[script tokens=1000 delay_ms=20]]"), stream=True
+        model=MODEL, messages=asked("Hello [[script tokens=3000 delay_ms=20]]"), stream=True
     ) as stream:
         next(iter(stream))
     left = time.time()
 
-    deadline = time.monotonic() + 5
-    while model.stats()["open"] and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until_closed(model)
     [turn] = turns(model)
     assert turn["state"] == "closed_by_client"
-    assert turn["ended_at"] - left < 1
+    assert turn["ended_at"] - left < 10, "of the minute that the reply takes"
 
 
 def test_a_silent_model_keeps_the_line_open(open_agent: OpenAgent, model: ScriptedModelServer) -> None:
     with (
         open_agent(model_attempts=1, stream_heartbeat_seconds=0.1) as address,
         # Less patience than the model takes, if nothing came at all.
-        openai.OpenAI(base_url=f"{address}/v1", api_key=token(), timeout=0.4, max_retries=0) as client,
+        openai.OpenAI(base_url=f"{address}/v1", api_key=token(), timeout=2, max_retries=0) as client,
     ):
         stream = client.chat.completions.create(
-            model=MODEL, messages=asked("Hello [[script first_delay_ms=1000]]"), stream=True
+            model=MODEL, messages=asked("Hello [[script first_delay_ms=3000]]"), stream=True
         )
         assert text_of(list(stream)) == "You said: Hello"
         failing = client.chat.completions.create(

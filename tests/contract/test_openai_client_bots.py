@@ -19,6 +19,7 @@ from agent_service.adapters.wiring import Parts, assemble
 from agent_service.config import AgentSettings
 from chat_api.config import ApiSettings
 from shared.settings import Environment
+from tests.factories.openai_clients import impatient
 from tests.factories.passages import blocks, service_headers
 from tests.factories.served import served
 from tests.fakes.embedder import HashingEmbedder
@@ -100,14 +101,17 @@ def whole(new_database: Callable[..., Database], tmp_path_factory: pytest.TempPa
             app = chat_api.main.create_app(settings, passwords=RecordingHasher())
             with (
                 served(app) as address,
-                httpx.Client(base_url=address, trust_env=False, timeout=10) as http,
-                httpx.Client(base_url=agent, trust_env=False, timeout=10, headers=service_headers()) as agent_http,
+                httpx.Client(base_url=address, trust_env=False, timeout=60) as http,
+                httpx.Client(base_url=agent, trust_env=False, timeout=60, headers=service_headers()) as agent_http,
             ):
                 account = {"email": "ann@example.org", "username": "ann", "password": PASSWORD}
                 assert http.post(f"{API}/auth/register", json=account).status_code == 201
                 signed_in = http.post(f"{API}/auth/token", data={"username": "ann", "password": PASSWORD})
                 token = signed_in.json()["access_token"]
                 http.headers["Authorization"] = f"Bearer {token}"
+                # What a provider needs is loaded with its first turn, which takes seconds: no test may measure that.
+                body = {"model": MODEL, "messages": asked("Are you there?")}
+                assert http.post("/v1/chat/completions", json=body).status_code == 200
                 yield Door(address, token, model, http, agent_http)
 
 
@@ -251,14 +255,12 @@ def test_a_turn_that_failed_is_run_once(
 
 
 def test_a_client_that_loses_patience_runs_a_turn_once(client: openai.OpenAI, door: Door) -> None:
-    with pytest.raises(openai.ConflictError) as refused:
-        client.with_options(timeout=0.3).chat.completions.create(
-            model=MODEL, messages=asked("Patience [[script silent=1]]")
-        )
+    with impatient(client) as hasty, pytest.raises(openai.ConflictError) as refused:
+        hasty.chat.completions.create(model=MODEL, messages=asked("Patience [[script silent=1]]"))
 
     assert refused.value.code == "turn-already-begun"
     assert len(door.turns()) == 1
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while door.model.stats()["open"] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert door.turns()[0]["state"] == "closed_by_client"

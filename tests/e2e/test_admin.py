@@ -48,7 +48,7 @@ class Service:
     bob: UUID
 
     async def rows(self, statement: str, *args: object) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self.dsn, timeout=10)
+        connection = await asyncpg.connect(self.dsn, timeout=30)
         try:
             found: list[asyncpg.Record] = await connection.fetch(statement, *args)
             return found
@@ -68,6 +68,7 @@ def service(
         environment=Environment.TEST,
         database_url=SecretStr(database.api_url),
         redis_url=SecretStr(stores.redis_url(worker_number + 1)),
+        redis_command_seconds=10,  # a busy machine is no reason to do without it
         data_dir=tmp_path_factory.mktemp("data"),
     )
     with served(create_app(settings, agent_transport=ScriptedAgent(), passwords=RecordingHasher())) as address:

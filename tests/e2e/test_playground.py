@@ -74,6 +74,7 @@ def service(
         environment=Environment.TEST,
         database_url=SecretStr(database.api_url),
         redis_url=SecretStr(stores.redis_url(worker_number + 1)),
+        redis_command_seconds=10,  # a busy machine is no reason to do without it
         data_dir=tmp_path_factory.mktemp("data"),
         ws_replay_events=REPLAYED,
     )
@@ -307,7 +308,7 @@ async def test_files_reach_the_other(room: Room) -> None:
 async def test_names_and_texts_are_never_markup(new_page: Room, service: Service) -> None:
     room = new_page
     await room.start("Sign both in and start")
-    connection = await asyncpg.connect(Database.dsn(service.database.owner_url), timeout=10)
+    connection = await asyncpg.connect(Database.dsn(service.database.owner_url), timeout=30)
     await connection.execute("UPDATE chat.users SET username = $1 WHERE username = $2", MARKUP, room.ann.username)
     await connection.close()
     room.agent.next_scripts = [saying(MARKUP)]

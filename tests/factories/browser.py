@@ -25,7 +25,7 @@ _ARGUMENTS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-_PATIENCE_MS = 10_000
+_PATIENCE_MS = 30_000
 """Long, because browsers are slow on a machine that is busy. What succeeds does not wait for it."""
 
 

@@ -18,7 +18,7 @@ from chat_api.config import ApiSettings
 from chat_api.kit.models import new_id
 from chat_api.main import create_app
 from chat_api.runs.engine import RunEngine
-from tests.factories.compiled_statements import share_compiled_statements
+from tests.factories.compiled_statements import compiled_once
 from tests.factories.operations import Operation, operations_of
 from tests.factories.settings import api_settings
 from tests.fakes.agent import ScriptedAgent
@@ -177,6 +177,12 @@ class ChatApi:
                     return run
                 await asyncio.sleep(0.01)
 
+    async def told(self, run_id: str, kind: str) -> None:
+        """Wait until every process can read an event of this kind of a run, or what stands for one."""
+        async with asyncio.timeout(30):
+            while all(event.type != kind for event in await self.engine.streams.logged(UUID(run_id))):
+                await asyncio.sleep(0.01)
+
     async def has_left(self, run_id: str) -> None:
         """Wait until nothing here has to do with the run any more, also what comes after it has ended or waits."""
         async with asyncio.timeout(30):
@@ -229,18 +235,18 @@ async def chat_api(
 ) -> AsyncIterator[ChatApi]:
     """Start the application and stop it, as the server would.
 
-    It waits long for a Valkey that is slow because the machine is: without it, things are told otherwise, as designed.
+    It waits long for stores that are slow because the machine is: else it does without them, or refuses, as designed.
     """
     agent = agent or ScriptedAgent()
     clock = MovableClock()
     loaded = api_settings(
         database_url=SecretStr(database_url),
         redis_url=None if redis_url is None else SecretStr(redis_url),
-        **{"redis_command_seconds": 10, **settings},
+        **{"redis_command_seconds": 10, "db_pool_seconds": 30, "rate_limit_seconds": 10, **settings},
     )
     app = create_app(loaded, clock=clock, agent_transport=agent)
     async with app.router.lifespan_context(app):
-        share_compiled_statements(app.state.database.engine)
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://colloquy.test", timeout=30) as client:
-            yield ChatApi(app, client, agent, clock, loaded)
+        with compiled_once(app.state.database.engine):
+            async with httpx.AsyncClient(transport=transport, base_url="http://colloquy.test", timeout=30) as client:
+                yield ChatApi(app, client, agent, clock, loaded)

@@ -123,7 +123,7 @@ class Server:
 
     async def deaf(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
-        await asyncio.sleep(5)
+        await asyncio.sleep(30)
 
 
 class RawPeer:
@@ -192,7 +192,7 @@ async def accepted(peer: RawPeer) -> None:
     assert head.startswith(b"HTTP/1.1 101"), head
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"

@@ -29,7 +29,7 @@ from tests.stores import Database
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-SECONDS = 180
+SECONDS = 300
 
 _TESTED = re.compile(r"<!-- tested: ([a-z-]+) -->\n```sh\n(.*?)```", re.DOTALL)
 _FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
@@ -39,7 +39,7 @@ BLOCKS = dict(_TESTED.findall(README))
 ADDRESS = "http://127.0.0.1:8000"
 # The scripted model would have said it before anybody can cancel; and the local one knows no directives.
 LONG = "Tell me a long story."
-SLOWLY = "[[script tokens=400 delay_ms=25]]"
+SLOWLY = "[[script tokens=400 delay_ms=100]]"
 SUM = "What is 17 * 23?"
 CALLS = json.dumps('[[script call=calculator args="{\\"expression\\": \\"17 * 23\\"}"]]')[1:-1]
 
@@ -101,6 +101,7 @@ def test_every_curl_command_of_the_readme_is_tried() -> None:
     assert with_curl == list(BLOCKS.values())
 
 
+@pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
 def test_the_first_conversation(address: str) -> None:
     said = _run(BLOCKS, address)

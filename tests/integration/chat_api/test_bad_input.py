@@ -27,12 +27,16 @@ from tests.factories.bad_input import (
     bad_parameters,
     bad_uploads,
     check_answer,
+    in_turn,
 )
 from tests.factories.chat import API, ChatApi, Person
 from tests.factories.documents import uploaded
 from tests.factories.operations import FORM_BODY, JSON_BODY, MULTIPART_BODY, Operation
 from tests.factories.tool_calls import tool_call
 from tests.factories.webhooks import Webhooks
+
+# Each walk over all operations is one test: it takes seconds, and on a busy machine minutes.
+pytestmark = pytest.mark.timeout(600)
 
 NO_IDS = {"emoji", "model_id"}
 """Parameters of paths that name nothing that is stored."""
@@ -102,8 +106,22 @@ async def try_all(
     return tried
 
 
+def test_what_is_tried_in_turn_is_all_tried_somewhere(chat: ChatApi) -> None:
+    operations = chat.operations
+    with_json = [operation for operation in operations if operation.body_type == JSON_BODY]
+    fields = {attempt.name.rpartition(": ")[2] for operation in with_json for attempt in bad_fields(operation)}
+    queries = {attempt.params.partition("=")[2] for operation in operations for attempt in bad_parameters(operation)}
+    headers = {value for operation in operations for attempt in bad_headers(operation) for _, value in attempt.headers}
+    unknown = {field for field in fields if field.startswith("unknown field")}
+
+    assert len(unknown) == 9
+    assert len({field for field in fields - unknown if not field.startswith("without")}) == 20
+    assert len(queries) == 14
+    assert len(headers) == 10
+
+
 async def test_bodies_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
-    assert await try_all(chat, ann, bad_bodies, body_type=JSON_BODY) > 200
+    assert await try_all(chat, ann, bad_bodies, body_type=JSON_BODY) > 250
 
 
 async def test_fields_that_are_not_what_they_should_be(chat: ChatApi, ann: Person) -> None:
@@ -147,7 +165,7 @@ async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
     await chat.rows("UPDATE chat.users SET is_admin = true WHERE id = $1", ann.id)
     for operation in chat.operations:
         for name in operation.path_parameters:
-            for wrong in MALFORMED_IDS if name not in NO_IDS else ():
+            for wrong in in_turn(MALFORMED_IDS, 4, f"{operation} {name}") if name not in NO_IDS else ():
                 url = operation.url({**values, name: wrong})
                 attempt = Attempt(f"{name} is {wrong[:40]!r}")
                 answer = await attempt.send(chat.client, operation, url, credential(chat, ann, operation))
@@ -160,9 +178,10 @@ async def test_ids_that_are_malformed(chat: ChatApi, ann: Person) -> None:
 async def test_ids_of_nothing(chat: ChatApi, ann: Person) -> None:
     await chat.rows("UPDATE chat.users SET is_admin = true WHERE id = $1", ann.id)
     values = await a_conversation(chat, ann)
+    others = (str(new_id()), uuid4().hex, uuid4().urn, "0" * 32, "F" * 32)
     for operation in chat.operations:
         for name in ids_in(operation):
-            for unknown in (str(uuid4()), str(new_id()), uuid4().hex, uuid4().urn, "0" * 32, "F" * 32):
+            for unknown in (str(uuid4()), *in_turn(others, 1, f"{operation} {name}")):
                 answer = await operation.call(
                     chat.client, {**values, name: unknown}, headers=credential(chat, ann, operation)
                 )
@@ -264,10 +283,12 @@ def wrong_credentials(chat: ChatApi, person: Person) -> dict[str, bytes]:
 async def test_credentials_that_open_nothing(chat: ChatApi, ann: Person, capsys: pytest.CaptureFixture[str]) -> None:
     values = await a_conversation(chat, ann)
     wrong = wrong_credentials(chat, ann)
+    tried = set()
     for operation in chat.operations:
         if operation.is_public or operation.security == {"ServiceToken"}:
             continue
-        for name, header in wrong.items():
+        for name, header in in_turn(list(wrong.items()), 4, operation):
+            tried.add(name)
             answer = await chat.client.request(
                 operation.method,
                 operation.url(values),
@@ -278,6 +299,7 @@ async def test_credentials_that_open_nothing(chat: ChatApi, ann: Person, capsys:
             assert answer.status_code == 401, f"{operation}, {name}: {answer.text}"
             assert answer.headers["www-authenticate"] == "Bearer", f"{operation}, {name}"
 
+    assert tried == set(wrong)
     written = "".join(capsys.readouterr())
     assert "http.request" in written
     secrets = (header.removeprefix(b"Bearer ").decode(errors="replace") for header in wrong.values())

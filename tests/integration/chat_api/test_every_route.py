@@ -22,6 +22,9 @@ from tests.factories.operations import OPENAI_SHAPED, NotKnownHow, Operation, op
 from tests.factories.tool_calls import tool_call
 from tests.factories.webhooks import Webhooks
 
+# Each walk over all operations is one test: it takes seconds, and on a busy machine minutes.
+pytestmark = pytest.mark.timeout(600)
+
 NOT_OURS = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html", "asyncapi", "admin_pages"}
 """The documents themselves, the framework's pages that show one, and the pages that ask for an administrator."""
 

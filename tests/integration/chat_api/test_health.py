@@ -110,7 +110,7 @@ async def test_requests_are_counted_by_route_and_not_by_address(chat: ChatApi, a
 
 
 async def test_connections_and_runs_are_shown(chat: ChatApi) -> None:
-    async with asyncio.timeout(10):  # whoever looks for waiting runs has one for a moment
+    async with asyncio.timeout(30):  # whoever looks for waiting runs has one for a moment
         while (found := await samples(chat))["db_connections_in_use", ()] != 0:
             await asyncio.sleep(0.05)
     assert found["db_connections_limit", ()] > 0

@@ -16,8 +16,14 @@ from deploy.local.ports import free_port
 from tests.factories.document_jobs import DocumentJobs, document_jobs
 from tests.stores import Database
 
+# Starting a process takes seconds, and on a busy machine ten times as long.
+pytestmark = pytest.mark.timeout(600)
+
 SHUTDOWN_SECONDS = 2.0
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 8.0
+"""So long that a slow machine does not miss a heartbeat."""
+PATIENCE_SECONDS = 60.0
+"""For what happens at once: the agent hangs for ever, so whoever waited for it would not be back by then."""
 
 
 class HangingAgent:
@@ -37,7 +43,7 @@ class HangingAgent:
             server.close()
 
     async def until(self, calls: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.calls != calls:
                 await asyncio.sleep(0.01)
 
@@ -87,7 +93,7 @@ async def worker(jobs: DocumentJobs, agent: HangingAgent, redis_url: str) -> Asy
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * PATIENCE_SECONDS):
             while b"worker.started" not in await process.stdout.readline():
                 assert process.returncode is None
         reading = asyncio.create_task(process.stdout.read())  # so that it never waits for us
@@ -99,24 +105,11 @@ async def worker(jobs: DocumentJobs, agent: HangingAgent, redis_url: str) -> Asy
     await reading
 
 
-async def test_told_to_stop_it_gives_its_jobs_back_and_is_gone_in_time(
+async def test_killed_it_is_followed_by_another_that_gives_the_job_back_when_told_to_stop(
     jobs: DocumentJobs, agent: HangingAgent, redis_url: str
 ) -> None:
+    """One test, because each process takes seconds to start."""
     await jobs.upload(request_id="trace-1")
-    async with worker(jobs, agent, redis_url) as process:
-        await agent.until(1)
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(SHUTDOWN_SECONDS + 5):
-            assert await process.wait() == 0
-    await agent.until(0)
-    (entry,) = await jobs.sql("SELECT *, available_at <= now() AS is_due FROM chat.outbox")
-    assert (entry["attempt"], entry["lease_owner"], entry["is_due"]) == (1, None, True)
-
-
-async def test_killed_it_is_followed_by_another_once_its_lease_is_over(
-    jobs: DocumentJobs, agent: HangingAgent, redis_url: str
-) -> None:
-    await jobs.upload()
     async with worker(jobs, agent, redis_url) as first, worker(jobs, agent, redis_url) as second:
         await agent.until(1)
         (entry,) = await jobs.outbox()
@@ -126,11 +119,19 @@ async def test_killed_it_is_followed_by_another_once_its_lease_is_over(
         assert agent.calls == 1, "the lease is kept while its holder lives"
         victim.kill()
         await agent.until(0)
-        async with asyncio.timeout(LEASE_SECONDS + 8):
-            await agent.until(1)
+        await agent.until(1)
         (entry,) = await jobs.outbox()
-        assert entry["attempt"] == 2
+        # One more, unless the machine stands still for so long that the other process loses its own lease.
+        attempt = entry["attempt"]
+        assert attempt >= 2
         assert str(other.pid) in entry["lease_owner"]
+
+        other.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await other.wait() == 0
+    await agent.until(0)
+    (entry,) = await jobs.sql("SELECT *, available_at <= now() AS is_due FROM chat.outbox")
+    assert (entry["attempt"], entry["lease_owner"], entry["is_due"]) == (attempt, None, True)
 
 
 async def test_without_redis_it_lives_and_stops_when_told(jobs: DocumentJobs, agent: HangingAgent) -> None:
@@ -140,5 +141,5 @@ async def test_without_redis_it_lives_and_stops_when_told(jobs: DocumentJobs, ag
             await asyncio.wait_for(process.wait(), 3)
         assert len(await jobs.outbox()) == 1
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(SHUTDOWN_SECONDS + 5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await process.wait() == 0

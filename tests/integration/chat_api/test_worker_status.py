@@ -23,7 +23,7 @@ async def test_it_answers_until_it_is_stopped() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     server, port = status(), free_port()
     server.start("127.0.0.1", port)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
         alive = await client.get("/health/live")
         assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
         assert alive.headers["cache-control"] == "no-store"

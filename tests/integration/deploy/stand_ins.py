@@ -3,6 +3,7 @@
 python stand_ins.py up             like `colloquy up`
 python stand_ins.py serve PORT     answers 200 to everything
 python stand_ins.py wait           does nothing until SIGTERM
+python stand_ins.py stubborn       does nothing, SIGTERM or not
 python stand_ins.py crash          ends with 3 at once
 """
 
@@ -10,18 +11,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class _Ready(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        _write("request")
+def _serve(port: int) -> None:
+    # By hand, because `http.server` takes longer to load than everything else that these processes do.
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                if connection.recv(4096):
+                    _write("request")
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 def _write(line: str) -> None:
@@ -56,7 +59,7 @@ def main() -> int:
             return _up()
         case ["serve", port]:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            ThreadingHTTPServer(("127.0.0.1", int(port)), _Ready).serve_forever()
+            _serve(int(port))
         case ["wait"]:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             time.sleep(600)

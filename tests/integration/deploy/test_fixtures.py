@@ -60,7 +60,7 @@ def test_nothing_stays_when_the_test_run_is_killed() -> None:
     killed = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder, *ports = killed.stdout.split()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while Path(folder).exists() or not all(is_free("127.0.0.1", int(port)) for port in ports):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -87,4 +87,4 @@ def test_redis_is_empty_again(redis_url: str) -> None:
 
 async def test_other_machines_are_out_of_reach() -> None:
     with pytest.raises(NetworkBlocked):
-        await asyncpg.connect("postgresql://nobody@192.0.2.1/x", timeout=1)
+        await asyncpg.connect("postgresql://nobody@192.0.2.1/x", timeout=30)

@@ -19,11 +19,16 @@ import pytest
 import redis
 from dotenv import dotenv_values
 
+from deploy.local.errors import CannotStart
 from deploy.local.ports import free_port
-from tests.stores import Database, Stores
+from deploy.local.up import Commands
+from deploy.local.up import up as run_everything
+from tests.stores import Database
 
 STAND_INS = Path(__file__).parent / "stand_ins.py"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 90.0
+
+pytestmark = pytest.mark.timeout(400)
 
 
 class Up:
@@ -74,7 +79,7 @@ class Up:
 
     def wait(self) -> int:
         code = self.process.wait(PATIENCE_SECONDS)
-        self._reader.join(5)
+        self._reader.join(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
@@ -103,6 +108,16 @@ def until(condition: Callable[[], bool], describe: Callable[[], str] = str) -> N
 
 
 @pytest.fixture
+def own_stores(database: Database, redis_url: str) -> dict[str, str]:
+    """Settings with the stores of the test run: making new ones takes longer than what most tests are about."""
+    return {
+        "COLLOQUY_DATABASE_URL": database.api_url,
+        "COLLOQUY_MIGRATION_DATABASE_URL": database.owner_url,
+        "COLLOQUY_REDIS_URL": redis_url,
+    }
+
+
+@pytest.fixture
 def start(data_dir: Path) -> Iterator[Callable[..., Up]]:
     """Starts the command in this test's folder, and makes sure that nothing of it stays."""
     started: list[Up] = []
@@ -121,7 +136,7 @@ def start(data_dir: Path) -> Iterator[Callable[..., Up]]:
 
 async def fetch_number(url: str | None, sql: str) -> object:
     assert url is not None
-    connection = await asyncpg.connect(Database.dsn(url), timeout=5)
+    connection = await asyncpg.connect(Database.dsn(url), timeout=30)
     try:
         return await connection.fetchval(sql)
     finally:
@@ -153,8 +168,11 @@ async def test_it_starts_says_what_to_try_stops_and_finds_its_data_again(
     assert alive(everything) == []
     assert {name for name in first.settings() if name.endswith("_URL")} == set()
 
-    second = start()
+    second = start(STAND_IN_VERBOSE="1")
     second.wait_until_ready()
+    second.wait_for("api      | request")
+    second.wait_for("postgres | ")
+    assert not any(line.startswith("api ") for line in first.lines), "logs are shown when they are asked for"
     again = second.settings()
     assert again["COLLOQUY_SECRET_KEY"] == kept["COLLOQUY_SECRET_KEY"]
     assert again["COLLOQUY_SERVICE_KEY"] == kept["COLLOQUY_SERVICE_KEY"]
@@ -177,10 +195,10 @@ async def test_it_starts_says_what_to_try_stops_and_finds_its_data_again(
     ]
 
 
-def test_a_second_one_on_the_same_folder_says_so(start: Callable[..., Up]) -> None:
-    first = start()
+def test_a_second_one_on_the_same_folder_says_so(start: Callable[..., Up], own_stores: dict[str, str]) -> None:
+    first = start(**own_stores)
     first.wait_until_ready()
-    second = start()
+    second = start(**own_stores)
     assert second.wait() == 1
     assert second.lines == [f"Error: Colloquy already runs on {first.data_dir} (process {first.process.pid})"]
 
@@ -251,12 +269,12 @@ def test_after_kill_9_nothing_stays_and_the_next_one_starts(start: Callable[...,
     assert up.end(signal.SIGKILL) == -signal.SIGKILL
     again = start(api_port=up.api_port, agent_port=up.agent_port)
     again.wait_until_ready()
-    assert alive(children) == []
+    until(lambda: alive(children) == [], lambda: str(alive(children)))
     assert again.end() == 0
 
 
-def test_a_service_that_cannot_start_stops_everything(start: Callable[..., Up]) -> None:
-    up = start(STAND_IN_WORKER="crash")
+def test_a_service_that_cannot_start_stops_everything(start: Callable[..., Up], own_stores: dict[str, str]) -> None:
+    up = start(STAND_IN_WORKER="crash", **own_stores)
     assert up.wait() == 1
     log = up.data_dir / "logs" / "worker.log"
     assert up.lines[-1] == f"Error: worker failed 5 times in a row: worker ended (exit code 3); see {log}"
@@ -265,50 +283,59 @@ def test_a_service_that_cannot_start_stops_everything(start: Callable[..., Up]) 
     assert "Traceback" not in up.output
 
 
-def test_migrations_that_fail_stop_everything(start: Callable[..., Up]) -> None:
-    up = start(STAND_IN_MIGRATION="import sys; sys.exit('the tables are locked')")
+def test_migrations_that_fail_stop_everything(start: Callable[..., Up], own_stores: dict[str, str]) -> None:
+    up = start(STAND_IN_MIGRATION="import sys; sys.exit('the tables are locked')", **own_stores)
     assert up.wait() == 1
     assert len(up.lines) == 1
     assert up.lines[0].startswith("Error: the migrations failed: the tables are locked (see ")
 
 
-def test_it_can_be_stopped_while_it_starts(start: Callable[..., Up]) -> None:
-    up = start(STAND_IN_MIGRATION="import time; time.sleep(0.5)")
-    until((up.data_dir / "logs" / "agent.log").exists)
-    assert up.end(signal.SIGTERM) == 0
-    assert up.lines[-1] == "stopped"
+def test_it_can_be_stopped_while_it_starts(start: Callable[..., Up], own_stores: dict[str, str]) -> None:
+    waiting = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)"
+    up = start(STAND_IN_MIGRATION=waiting, **own_stores)
+    until((up.data_dir / "logs" / "migrate.log").exists)
+    up.process.send_signal(signal.SIGTERM)
+    (up.data_dir / "go").touch()
+    assert up.wait() == 0
+    assert up.lines == ["stopping …", "stopped"]
 
 
-def test_a_service_that_does_not_stop_is_killed_in_time(start: Callable[..., Up]) -> None:
-    up = start(STAND_IN_WORKER="stubborn", COLLOQUY_SHUTDOWN_SECONDS="1")
+def test_a_service_that_does_not_stop_is_killed_in_time(start: Callable[..., Up], own_stores: dict[str, str]) -> None:
+    up = start(STAND_IN_WORKER="stubborn", COLLOQUY_SHUTDOWN_SECONDS="0.5", **own_stores)
     up.wait_until_ready()
     children = up.children()
-    started = time.monotonic()
-    assert up.end() == 0
-    assert time.monotonic() - started < 15
+    assert up.end() == 0  # within our patience, while it would stay for ten minutes
     assert alive(children) == []
 
 
-def test_verbose_shows_the_logs(start: Callable[..., Up]) -> None:
-    up = start(STAND_IN_VERBOSE="1")
-    up.wait_for("api      | request")
-    up.wait_for("postgres | ")
-
-
-async def test_own_servers_are_used_and_none_is_started(
-    start: Callable[..., Up], stores: Stores, database: Database, redis_url: str
-) -> None:
-    up = start(
-        COLLOQUY_DATABASE_URL=database.api_url,
-        COLLOQUY_MIGRATION_DATABASE_URL=database.owner_url,
-        COLLOQUY_REDIS_URL=redis_url,
-    )
+def test_own_servers_are_used_and_none_is_started(start: Callable[..., Up], own_stores: dict[str, str]) -> None:
+    up = start(**own_stores)
     up.wait_until_ready()
     assert not (up.data_dir / "postgres").exists()
     assert not (up.data_dir / "valkey").exists()
     assert {name for name in up.settings() if name.endswith("_URL")} == set()
-    for url in (database.api_url, redis_url):
+    for url in own_stores.values():
         assert url.split(":")[2].split("@")[0] not in up.output
+
+
+@pytest.fixture
+def refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Calls `up` in this process, for what it refuses before it starts anything; the line that it says."""
+    nothing = Commands(agent=("false",), api=("false",), worker=("false",), migrate=("false",))
+
+    def call(**environment: str) -> str:
+        ports = {"COLLOQUY_API_PORT": str(free_port()), "COLLOQUY_AGENT_PORT": str(free_port())}
+        for name, value in {"COLLOQUY_DATA_DIR": str(data_dir), **ports, **environment}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(CannotStart) as raised:
+            run_everything(commands=nothing)
+        assert capsys.readouterr().out == ""
+        assert entries(data_dir) == ["credentials.json", "embedded.env", "up.lock"]
+        line = str(raised.value)
+        assert "\n" not in line
+        return line
+
+    return call
 
 
 @pytest.mark.parametrize(
@@ -331,27 +358,22 @@ async def test_own_servers_are_used_and_none_is_started(
         ),
     ],
 )
-def test_an_own_server_that_does_not_answer(start: Callable[..., Up], variable: str, url: str, said: str) -> None:
+def test_an_own_server_that_does_not_answer(refused: Callable[..., str], variable: str, url: str, said: str) -> None:
     port = free_port()
-    up = start(**{variable: url.format(port=port)})
-    assert up.wait() == 1
-    assert len(up.lines) == 1
-    assert up.lines[0].startswith(f"Error: {said.format(port=port)}")
-    assert "hidden" not in up.output
+    told = refused(**{variable: url.format(port=port)})
+    assert told.startswith(said.format(port=port))
+    assert "hidden" not in told
 
 
-def test_a_wrong_password_is_told_without_it(start: Callable[..., Up], database: Database) -> None:
-    up = start(COLLOQUY_DATABASE_URL=database.api_url.replace("colloquy_api:", "colloquy_api:hidden"))
-    assert up.wait() == 1
-    assert len(up.lines) == 1
-    assert "does not let us in (InvalidPasswordError)" in up.lines[0]
-    assert "hidden" not in up.output
+def test_a_wrong_password_is_told_without_it(refused: Callable[..., str], database: Database) -> None:
+    told = refused(COLLOQUY_DATABASE_URL=database.api_url.replace("colloquy_api:", "colloquy_api:hidden"))
+    assert "does not let us in (InvalidPasswordError)" in told
+    assert "hidden" not in told
 
 
 @pytest.mark.parametrize("variable", ["COLLOQUY_API_PORT", "COLLOQUY_AGENT_PORT"])
-def test_a_port_that_is_taken(start: Callable[..., Up], variable: str) -> None:
+def test_a_port_that_is_taken(refused: Callable[..., str], variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        up = start(**{variable.removeprefix("COLLOQUY_").lower(): port})
-        assert up.wait() == 1
-    assert up.lines == [f"Error: port {port} on 127.0.0.1 is taken: free it, or set {variable} to another"]
+        told = refused(**{variable: str(port)})
+    assert told == f"port {port} on 127.0.0.1 is taken: free it, or set {variable} to another"

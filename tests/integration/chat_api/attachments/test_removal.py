@@ -15,7 +15,7 @@ import pytest
 from chat_api.attachments.removal import UNNAMED_AGE, remove_orphans, remove_unnamed
 from chat_api.attachments.service import storage_key
 from chat_api.documents.intake import remove_orphans as remove_orphaned_documents
-from chat_api.kit.db import dsn
+from chat_api.kit.address import dsn
 from chat_api.kit.models import new_id
 from chat_api.kit.storage import StorageUnavailable
 from chat_api.worker import remove_unnamed_attachments

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -26,8 +28,10 @@ SESSION = UUID("01900000-0000-7000-8000-000000000002")
 FILE_KEY = f"attachments/{ANN}/01900000-0000-7000-8000-000000000003"
 GONE_KEY = f"attachments/{ANN}/01900000-0000-7000-8000-000000000004"
 
+pytestmark = pytest.mark.timeout(400)
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def make_database(new_database: Callable[..., Database]) -> Callable[..., Database]:
     return new_database
 
@@ -129,12 +133,38 @@ def files(tmp_path: Path) -> ObjectStorage:
 
 @pytest.fixture
 async def source(make_database: Callable[..., Database], files: ObjectStorage, tmp_path: Path) -> Database:
+    return await make_source(make_database, files, tmp_path)
+
+
+async def make_source(make_database: Callable[..., Database], files: ObjectStorage, folder: Path) -> Database:
     database = make_database()
     await fill(database)
-    (tmp_path / "content").write_bytes(b"bytes")
-    await files.put(FILE_KEY, tmp_path / "content")
-    await files.put("somebody/elses", tmp_path / "content")
+    (folder / "content").write_bytes(b"bytes")
+    await files.put(FILE_KEY, folder / "content")
+    await files.put("somebody/elses", folder / "content")
     return database
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A database and its backup, of which no test changes anything."""
+
+    database: Database
+    files: ObjectStorage
+    archive: Path
+
+
+@pytest.fixture(scope="module")
+def kept(make_database: Callable[..., Database], tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    folder = tmp_path_factory.mktemp("kept")
+    files, archive = local_storage(folder / "files"), folder / "all.backup"
+
+    async def make() -> Database:
+        database = await make_source(make_database, files, folder)
+        await back_up(database, files, archive)
+        return database
+
+    return Kept(asyncio.run(make()), files, archive)
 
 
 async def back_up(database: Database, storage: ObjectStorage, target: Path) -> Manifest:
@@ -200,42 +230,38 @@ async def test_what_is_there_is_replaced_only_when_that_is_asked_for(
 
 
 async def test_services_that_are_connected_are_not_pulled_away(
-    archive: Path, make_database: Callable[..., Database], files: ObjectStorage
+    kept: Kept, make_database: Callable[..., Database]
 ) -> None:
     target = make_database(migrated=False)
     service = await asyncpg.connect(Database.dsn(target.api_url))
     try:
         with pytest.raises(CannotRestore, match="stop API, agent and worker first"):
-            await bring_back(archive, target, files)
+            await bring_back(kept.archive, target, kept.files)
     finally:
         await service.close()
 
 
-async def test_rows_that_differ_from_what_was_counted_are_not_committed(
-    source: Database, archive: Path, files: ObjectStorage
-) -> None:
+async def test_rows_that_differ_from_what_was_counted_are_not_committed(kept: Kept) -> None:
     """One row less in the manifest: as good as one row too many in the dump."""
-    before = await states(source)
-    with ArchiveReader(archive) as read:
+    before = await states(kept.database)
+    with ArchiveReader(kept.archive) as read:
         state = read.manifest.tables["chat.messages"]
         read.manifest.tables["chat.messages"] = state.model_copy(update={"rows": state.rows - 1})
         with pytest.raises(CannotRestore, match=r"chat\.messages has other rows than the backup"):
-            await Restore(Database.dsn(source.owner_url), files).read(read, clean=True)
-    assert await states(source) == before
+            await Restore(Database.dsn(kept.database.owner_url), kept.files).read(read, clean=True)
+    assert await states(kept.database) == before
 
 
-async def test_a_dump_that_breaks_off_leaves_the_database_as_it_was(
-    source: Database, archive: Path, files: ObjectStorage
-) -> None:
+async def test_a_dump_that_breaks_off_leaves_the_database_as_it_was(kept: Kept) -> None:
     class CutOff(ArchiveReader):
         def pieces(self, name: str) -> Iterator[bytes]:
             whole = b"".join(super().pieces(name))
             yield whole[: len(whole) * 9 // 10]
 
-    before = await states(source)
-    with CutOff(archive) as read, pytest.raises(CannotRestore):
-        await Restore(Database.dsn(source.owner_url), files).read(read, clean=True)
-    assert await states(source) == before
+    before = await states(kept.database)
+    with CutOff(kept.archive) as read, pytest.raises(CannotRestore):
+        await Restore(Database.dsn(kept.database.owner_url), kept.files).read(read, clean=True)
+    assert await states(kept.database) == before
 
 
 def test_a_damaged_archive_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
@@ -249,10 +275,11 @@ def test_a_damaged_archive_is_refused_before_anything_is_touched(tmp_path: Path)
         ArchiveReader(path)
 
 
-def test_bytes_that_changed_in_the_archive_are_noticed(archive: Path) -> None:
-    content = bytearray(archive.read_bytes())
+def test_bytes_that_changed_in_the_archive_are_noticed(kept: Kept, tmp_path: Path) -> None:
+    content = bytearray(kept.archive.read_bytes())
     place = content.index(b"bytes", content.index(FILE_KEY.encode()))
     content[place] ^= 1
+    archive = tmp_path / "changed.backup"
     archive.write_bytes(content)
     with ArchiveReader(archive) as read, pytest.raises(NotABackup):
         read.verify(lambda _: None)
@@ -286,7 +313,7 @@ def test_the_command_brings_everything_back(
             "COLLOQUY_DOCUMENT_STORAGE_URL": (tmp_path / files).as_uri(),
         }
         command = [sys.executable, "-m", "chat_api", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
 
     made = colloquy("backup", str(archive), database=source, files="files")
     assert made.returncode == 0, made.stderr
@@ -307,9 +334,7 @@ async def test_bytes_that_were_missing_and_are_there_again_stay(
     assert GONE_KEY in {stored.key async for batch in files.objects() for stored in batch}
 
 
-async def test_nothing_is_committed_before_the_checks_are_known_to_hold(
-    source: Database, archive: Path, files: ObjectStorage, tmp_path: Path
-) -> None:
+async def test_nothing_is_committed_before_the_checks_are_known_to_hold(kept: Kept, tmp_path: Path) -> None:
     """What psql was given it goes on with, also when we are killed: so it is not given the end before its answer."""
     given, folder = tmp_path / "given", tmp_path / "bin"
     folder.mkdir()
@@ -317,8 +342,9 @@ async def test_nothing_is_committed_before_the_checks_are_known_to_hold(
     psql.write_text(f"#!/bin/sh\nsed '/^.echo checked/q' > {given}\n")
     psql.chmod(0o700)
     (folder / "pg_restore").symlink_to(find_tools(0).folder / "pg_restore")
-    with ArchiveReader(archive) as read, pytest.raises(CannotRestore):
-        await Restore(Database.dsn(source.owner_url), files, PostgresTools(folder, 99)).read(read, clean=True)
+    restore = Restore(Database.dsn(kept.database.owner_url), kept.files, PostgresTools(folder, 99))
+    with ArchiveReader(kept.archive) as read, pytest.raises(CannotRestore):
+        await restore.read(read, clean=True)
     script = given.read_text()
     assert "BEGIN;" in script
     assert "other rows than the backup" in script

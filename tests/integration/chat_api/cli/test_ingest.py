@@ -210,7 +210,7 @@ async def test_stopped_in_the_middle_it_goes_on_when_it_is_run_again(
 ) -> None:
     """Nothing is indexed yet, so the first run waits; then somebody presses Ctrl-C."""
     running = asyncio.create_task(library.ingest(folder))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await chat.rows("SELECT id FROM chat.documents")) < 4:
             await asyncio.sleep(0.01)
     running.cancel()

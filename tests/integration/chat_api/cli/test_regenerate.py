@@ -77,13 +77,19 @@ async def test_a_refusal_ends_it_with_the_agents_words(answers: list[tuple[int, 
 
 async def test_ctrl_c_goes_through() -> None:
     class Hanging(Steps):
+        def __init__(self, *answers: tuple[int, int] | Problem) -> None:
+            super().__init__(*answers)
+            self.hangs = asyncio.Event()
+
         async def regenerate(self) -> RegenerationStep:
             if self.calls:
+                self.hangs.set()
                 await asyncio.Event().wait()
             return await super().regenerate()
 
-    task = asyncio.create_task(follow(Regeneration(Hanging((1, 2)), "http://agent.test")))
-    await asyncio.sleep(0.05)
+    steps = Hanging((1, 2))
+    task = asyncio.create_task(follow(Regeneration(steps, "http://agent.test", pause=at_once)))
+    await asyncio.wait_for(steps.hangs.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -272,13 +272,13 @@ async def test_a_frozen_worker_changes_nothing_when_it_thaws(jobs: DocumentJobs)
     jobs.index.on_put = freeze
     (entry,) = await jobs.outbox()
     late = asyncio.create_task(jobs.indexer(job_heartbeat_seconds=60).run(entry["id"]))
-    await asyncio.wait_for(frozen.wait(), 5)
+    await asyncio.wait_for(frozen.wait(), 30)
     await jobs.make_due()
     jobs.index.failures.append(refusal(422, "validation-failed"))
     await jobs.work()
     assert (await jobs.document(document_id))["status"] == "failed"
     thawed.set()
-    await asyncio.wait_for(late, 5)
+    await asyncio.wait_for(late, 30)
     row = await jobs.document(document_id)
     assert (row["status"], row["error"]["code"]) == ("failed", "validation-failed"), "what was decided stands"
 
@@ -295,7 +295,7 @@ async def test_stopping_closes_the_put_and_gives_the_job_back(jobs: DocumentJobs
     runner = jobs.indexer()
     (entry,) = await jobs.outbox()
     running = asyncio.create_task(runner.run(entry["id"]))
-    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.wait_for(reached.wait(), 30)
     await runner.stop(0.05)
     await asyncio.wait({running})
     assert jobs.index.closed_puts == 1

@@ -43,7 +43,7 @@ def address(chat: ChatApi, clean_database: Database, tmp_path: Path) -> Iterator
 async def test_a_file_too_large_is_refused_while_it_is_still_sent(
     chat: ChatApi, ann: Person, bot: Json, address: str
 ) -> None:
-    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=10, headers=ann.headers) as client:
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=60, headers=ann.headers) as client:
         url = f"{API}/bots/{bot['id']}/documents"
         for _ in range(2):
             refused = await client.post(url, files={"files": ("large.txt", b"x" * (5 * LIMIT))})
@@ -60,7 +60,7 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
     def go_away() -> None:
         parts = urlsplit(address)
         assert parts.hostname is not None
-        with socket.create_connection((parts.hostname, parts.port or 0), timeout=5) as connection:
+        with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as connection:
             lines = [
                 f"POST {API}/bots/{bot['id']}/documents HTTP/1.1",
                 "Host: x",
@@ -76,7 +76,7 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
             connection.sendall("\r\n".join(lines).encode())
 
     await asyncio.to_thread(go_away)
-    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=10, headers=ann.headers) as client:
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=60, headers=ann.headers) as client:
         for _ in range(20):
             assert (await client.get(f"{API}/bots/{bot['id']}/documents")).json()["items"] == []
             await asyncio.sleep(0.01)
@@ -90,7 +90,7 @@ async def test_events_arrive_as_they_happen_whoever_writes_them(
     [document] = await uploaded(chat, ann, bot)
     states: list[str] = []
     async with (
-        httpx.AsyncClient(base_url=address, trust_env=False, timeout=10, headers=ann.headers) as client,
+        httpx.AsyncClient(base_url=address, trust_env=False, timeout=60, headers=ann.headers) as client,
         client.stream("GET", f"{API}/documents/{document['id']}/events") as response,
     ):
         comments = 0

@@ -83,12 +83,17 @@ async def test_passages_of_documents_that_are_not_the_bots_are_dropped(
 
 async def test_a_document_deleted_while_the_agent_searches_is_not_found(chat: ChatApi, ann: Person, bot: Json) -> None:
     document = await a_ready_document(chat, ann, bot)
-    chat.agent.collections.delay_seconds = 0.3
+    chat.agent.collections.opened.clear()
+    chat.agent.collections.requests.clear()
 
     searching = asyncio.create_task(search(chat, ann, bot))
-    await asyncio.sleep(0.1)
-    assert chat.app.state.database.connections_in_use() == 0
+    async with asyncio.timeout(30):
+        while not chat.agent.collections.requests:
+            await asyncio.sleep(0.01)
+        while chat.app.state.database.connections_in_use():  # whoever looks for waiting runs has one for a moment
+            await asyncio.sleep(0.01)
     await become(chat, document, "ready", deleted_at=chat.clock.now())
+    chat.agent.collections.opened.set()
 
     assert (await searching).json() == {"passages": []}
 

@@ -10,7 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
-from chat_api.kit.db import dsn
+from chat_api.kit.address import dsn
 from chat_api.messages.service import MAX_REACTIONS
 from tests.factories.chat import API, ChatApi, Json, Person, problem
 from tests.fakes.agent import Gate

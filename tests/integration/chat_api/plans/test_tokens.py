@@ -19,11 +19,13 @@ from tests.fakes.agent import DONE, USAGE, Gate, breaking_off, failing
 from tests.stores import Database
 
 LEASE: dict[str, Any] = {
-    "run_lease_seconds": 0.6,
+    "run_lease_seconds": 2,
     "run_heartbeat_seconds": 0.1,
     "run_poll_seconds": 0.1,
     "shutdown_seconds": 0.4,
 }
+"""The lease is so long that a slow machine does not miss a heartbeat."""
+PATIENCE_SECONDS = 60.0
 AWAY = ProblemDocument(title="No", status=503, detail="The model is away.", code="model-unavailable")
 
 
@@ -35,7 +37,14 @@ async def cancelled_after(chat: ChatApi, person: Person, gate: Gate, content: st
     await asyncio.sleep(0.1)
     cancelled = await chat.client.post(f"{API}/runs/{run_id}/cancel", headers=person.headers)
     assert cancelled.status_code == 200, cancelled.text
-    return await chat.run_ended(person, run_id, within=20)
+    return await chat.run_ended(person, run_id, within=PATIENCE_SECONDS)
+
+
+async def stored_words(chat: ChatApi) -> None:
+    """Wait until what was said so far is stored, which happens with a heartbeat."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await chat.rows("SELECT FROM chat.messages WHERE role = 'assistant' AND content <> ''"):
+            await asyncio.sleep(0.02)
 
 
 async def test_a_reply_counts_with_what_its_provider_said(with_plans: WithPlans) -> None:
@@ -132,9 +141,9 @@ async def test_the_use_of_a_process_that_died_is_estimated(clean_database: Datab
         dying.agent.script = gate = Gate(first="word " * 10)
         run_id = (await dying.send_async(ann, await dying.session(ann), "x" * 400))["run"]["id"]
         await gate.arrival()
-        await asyncio.sleep(0.1)
+        await stored_words(dying)
         await dying.engine.recovery.stop()
-        run = await living.run_ended(ann, run_id, within=20)
+        run = await living.run_ended(ann, run_id, within=PATIENCE_SECONDS)
 
         assert run["error"]["code"] == "run-interrupted"
         assert run["usage"]["estimated"] is True
@@ -155,8 +164,8 @@ async def test_an_attempt_that_nobody_heard_of_counts_beside_the_one_that_answer
             await gate.arrival()
             if dies:
                 await first.engine.recovery.stop()
-                await living.run_ended(ann, run_id, within=20)
-        run = await living.run_ended(ann, run_id, within=20)
+                await living.run_ended(ann, run_id, within=PATIENCE_SECONDS)
+        run = await living.run_ended(ann, run_id, within=PATIENCE_SECONDS)
 
         assert (run["status"], run["usage"]) == ("completed", USAGE.model_dump())
         assert 112 <= (await used(living, ann, "tokens"))[0] < 132
@@ -179,7 +188,7 @@ async def test_a_cancelled_reply_knows_its_model_and_what_it_cost(with_plans: Wi
         await gate.arrival()
         await asyncio.sleep(0.1)
         await chat.client.post(f"{API}/runs/{run_id}/cancel", headers=ann.headers)
-        run = await chat.run_ended(ann, run_id, within=20)
+        run = await chat.run_ended(ann, run_id, within=PATIENCE_SECONDS)
 
         [stored] = await chat.rows("SELECT provider, model, cost FROM chat.runs")
         assert (run["status"], stored["provider"], stored["model"]) == ("cancelled", "local", "scripted")
@@ -195,8 +204,8 @@ async def test_a_run_that_waited_does_not_begin_once_they_are_used_up(with_plans
         await gate.arrival()
         second = await chat.send_async(ann, session)
         gate.opened.set()
-        assert (await chat.run_ended(ann, first["run"]["id"], within=20))["status"] == "completed"
-        run = await chat.run_ended(ann, second["run"]["id"], within=20)
+        assert (await chat.run_ended(ann, first["run"]["id"], within=PATIENCE_SECONDS))["status"] == "completed"
+        run = await chat.run_ended(ann, second["run"]["id"], within=PATIENCE_SECONDS)
 
         assert (run["status"], run["error"]["code"]) == ("failed", "quota-exceeded")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -326,7 +325,7 @@ async def test_a_run_that_is_cancelled_after_citing_keeps_the_citations(chat: Ch
     session = await chat.session(ann, bot_id=bot["id"])
     run_id = (await chat.send_async(ann, session))["run"]["id"]
     await gate.arrival()
-    await asyncio.sleep(0.02)
+    await chat.told(run_id, "message.citations")
     await chat.client.post(f"{API}/runs/{run_id}/cancel", headers=ann.headers)
     assert (await chat.run_ended(ann, run_id))["status"] == "cancelled"
     assert (await chat.history(ann, session))[1]["citations"] == as_json(cited)
@@ -389,9 +388,9 @@ async def test_a_run_whose_process_dies_after_citing_keeps_the_citations(two: tu
     session = await dying.session(ann, bot_id=bot["id"])
     run_id = (await dying.send_async(ann, session))["run"]["id"]
     await gate.arrival()
-    await asyncio.sleep(0.05)
+    await living.told(run_id, "message.citations")
     await dying.engine.recovery.stop()
-    run = await living.run_ended(ann, run_id, within=3)
+    run = await living.run_ended(ann, run_id)
     assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
     reply = (await living.history(ann, session))[1]
     assert (reply["content"], reply["citations"]) == ("As it says [1]", as_json(cited))
@@ -413,7 +412,7 @@ async def test_a_run_that_another_process_answers_again_is_on_its_bot_too(two: t
     run_id = (await dying.send_async(ann, session))["run"]["id"]
     await gate.arrival()
     await dying.engine.recovery.stop()
-    assert (await living.run_ended(ann, run_id, within=3))["status"] == "completed"
+    assert (await living.run_ended(ann, run_id))["status"] == "completed"
     [request] = living.agent.requests
     assert (request.system_prompt, request.collections) == ("You guide.", [UUID(bot["id"])])
     assert (await living.history(ann, session))[1]["citations"] == as_json(cited)

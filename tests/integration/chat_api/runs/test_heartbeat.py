@@ -33,7 +33,7 @@ async def speaking(chat: ChatApi, person: Person) -> tuple[Json, UUID, Gate]:
     session = await chat.session(person)
     run_id = UUID((await chat.send_async(person, session))["run"]["id"])
     await gate.arrival()
-    await asyncio.sleep(0.02)
+    await chat.told(str(run_id), "message.delta")
     return session, run_id, gate
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from chat_api.attachments.service import storage_key
+from chat_api.runs.history import Exchange
 from chat_api.runs.images import RECENT_MESSAGES, AttachedFiles
-from chat_api.runs.repository import Exchange
 from shared.contracts.chat import MAX_IMAGE_BYTES, MAX_IMAGES, ChatMessage
 from tests.factories.attachments import GIF, JPEG, PNG, SVG, WEBP, attached, png
 from tests.factories.chat import API, ChatApi, Json, Person, chat_api

@@ -49,9 +49,9 @@ async def test_a_run_that_had_spoken_fails_with_its_text_kept(two: tuple[ChatApi
     session = await dying.session(ann)
     run_id = (await dying.send_async(ann, session))["run"]["id"]
     await gate.arrival()
-    await asyncio.sleep(0.05)
+    await living.told(run_id, "message.delta")
     await go_silent(dying)
-    run = await living.run_ended(ann, run_id, within=3)
+    run = await living.run_ended(ann, run_id)
     assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
     reply = (await living.history(ann, session))[1]
     assert (reply["status"], reply["content"]) == ("failed", "As I was say")
@@ -71,7 +71,7 @@ async def test_a_run_that_had_said_nothing_is_answered_by_another(two: tuple[Cha
     run_id = (await dying.send_async(ann, session))["run"]["id"]
     await gate.arrival()
     await go_silent(dying)
-    assert (await living.run_ended(ann, run_id, within=3))["status"] == "completed"
+    assert (await living.run_ended(ann, run_id))["status"] == "completed"
     history = await living.history(ann, session)
     assert [message["content"] for message in history] == ["Hello", "Here I am."]
     events = await living.events(ann, run_id)
@@ -90,9 +90,9 @@ async def test_a_process_that_comes_back_late_writes_nothing(two: tuple[ChatApi,
     session = await dying.session(ann)
     run_id = (await dying.send_async(ann, session))["run"]["id"]
     await gate.arrival()
-    await asyncio.sleep(0.05)
+    await living.told(run_id, "message.delta")
     await go_silent(dying)
-    await living.run_ended(ann, run_id, within=3)
+    await living.run_ended(ann, run_id)
     gate.opened.set()
     await asyncio.sleep(0.2)
     reply = (await living.history(ann, session))[1]
@@ -136,7 +136,7 @@ async def test_a_run_that_never_gets_to_speak_fails_after_its_attempts(clean_dat
             UUID(body["message"]["id"]),
             reply_id,
         )
-        run = await chat.run_ended(ann, str(run_id), within=3)
+        run = await chat.run_ended(ann, str(run_id))
         assert (run["status"], run["error"]["code"]) == ("failed", "run-interrupted")
         assert chat.agent.requests == []
 
@@ -192,7 +192,7 @@ async def test_a_process_that_froze_answers_the_run_that_it_gets_a_second_time(c
         UUID(run_id),
     )
     await chat.engine.executor.start_next(UUID(session["id"]))
-    assert (await chat.run_ended(ann, run_id, within=3))["status"] == "completed"
+    assert (await chat.run_ended(ann, run_id))["status"] == "completed"
     assert (await chat.history(ann, session))[1]["content"] == "Here again."
 
 
@@ -247,7 +247,7 @@ async def test_whose_claim_was_answered_too_late_cannot_write_beside_the_recover
         assert await engine.repository.heartbeat(engine.executor.owner, 60, {run_id: claim.lease.attempt}, {}) == {}
         streams.may_go_on.set()
         await recovering
-    assert (await chat.run_ended(ann, str(run_id), within=30))["status"] == "completed"
+    assert (await chat.run_ended(ann, str(run_id)))["status"] == "completed"
 
 
 async def test_a_claim_that_is_answered_after_a_later_one_is_dropped(chat: ChatApi, ann: Person) -> None:
@@ -269,5 +269,5 @@ async def test_a_claim_that_is_answered_after_a_later_one_is_dropped(chat: ChatA
     await gate.arrival()
     await engine.executor.begin(late)
     gate.opened.set()
-    assert (await chat.run_ended(ann, str(run_id), within=30))["status"] == "completed"
+    assert (await chat.run_ended(ann, str(run_id)))["status"] == "completed"
     assert len(chat.agent.requests) == 1

@@ -373,7 +373,7 @@ async def test_a_process_that_dies_while_a_tool_runs(two: tuple[ChatApi, ChatApi
     run_id = (await dying.send_async(ann, session))["run"]["id"]
     await asyncio.wait_for(lost.running.wait(), 5)
     await dying.engine.recovery.stop()  # as if it were frozen
-    run = await living.run_ended(ann, run_id, within=5)
+    run = await living.run_ended(ann, run_id)
     assert run["status"] == "completed", run
     [execution] = await executions(living, ann, session)
     if repeatable:

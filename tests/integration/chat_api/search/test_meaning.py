@@ -122,7 +122,7 @@ async def test_what_changes_while_it_is_embedded_is_not_stored_as_it_was(
     message = (await chat.said(ann, session, "the ship"))["message"]
     embedder.gate = asyncio.Event()
     step = asyncio.create_task(vectors.step())
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(embedder.is_held.wait(), 30)
     path = f"{API}/sessions/{session['id']}/messages/{message['id']}"
     if change == "edit":
         await chat.client.patch(path, json={"content": "the price"}, headers=ann.headers)
@@ -147,7 +147,7 @@ async def test_no_vector_is_kept_of_what_is_gone(
     [queued] = await chat.rows("SELECT session_id, seq, version FROM chat.message_vector_queue")
     embedder.gate = asyncio.Event()
     step = asyncio.create_task(vectors.step())
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(embedder.is_held.wait(), 30)
     path = f"{API}/sessions/{session['id']}"
     await chat.client.delete(path if gone == "session" else f"{path}/messages/{message['id']}", headers=ann.headers)
     await chat.rows("INSERT INTO chat.message_vector_queue VALUES ($1, $2, $3)", *queued.values())

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 
 from chat_api.kit.models import new_id
 from chat_api.transfer.errors import ImportsBusy
-from chat_api.transfer.importer import Importer
+from chat_api.transfer.importer import Importer, ImportProgress
 from tests.factories.attachments import attached
 from tests.factories.chat import API, ChatApi, Json, Person, chat_api, problem
 from tests.factories.transfers import (
@@ -324,20 +326,26 @@ async def test_an_import_waits_for_its_turn_and_not_for_ever(chat: ChatApi) -> N
         pass
 
 
-async def test_clients_that_go_away_leave_no_files(chat: ChatApi, tmp_path: Path) -> None:
+async def test_clients_that_go_away_leave_no_file_open(chat: ChatApi, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(json.dumps([a_tree()] * 2_000).encode())
+    path.write_bytes(json.dumps([a_tree()] * 100).encode())
     importer = Importer(chat.clock, max_messages=10)
-    began = asyncio.Event()
+    is_read, goes_on = threading.Event(), threading.Event()
+
+    class Held(ImportProgress):
+        def read(self, size: int) -> None:
+            is_read.set()
+            goes_on.wait(60)
 
     async def work() -> None:
-        began.set()
-        async with importer.staged(path):
+        async with importer.staged(path, Held()):
             raise AssertionError("nobody waits for this")
 
     task = asyncio.create_task(work())
-    await began.wait()
-    await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(is_read.wait, 60)
     task.cancel()
+    await asyncio.sleep(0.02)
+    goes_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert not [file for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]

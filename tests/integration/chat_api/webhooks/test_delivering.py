@@ -181,7 +181,7 @@ async def test_a_slow_endpoint_takes_half_of_the_places(chat: ChatApi, ann: Pers
         await hooks.post(ann, f"/{slow['id']}/test")
     hooks.sender.hold = asyncio.Event()
     task = asyncio.create_task(hooks.deliver())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(await hooks.waiting()) and len(hooks.sender.received) < 4:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.2)
