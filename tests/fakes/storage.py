@@ -58,7 +58,7 @@ class PatientStorage(MovableStorage):
         self._database = database
 
     async def read(self, key: str) -> AsyncGenerator[bytes]:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             # Others may need one at the moment, but not for long.
             while self._database.connections_in_use():
                 await asyncio.sleep(0.005)

@@ -175,7 +175,7 @@ async def test_who_is_removed_while_waiting_does_not_react(
         async with connection.transaction():
             await connection.execute("SELECT FROM chat.sessions WHERE id = $1 FOR UPDATE", session_id)
             waiting = asyncio.create_task(react(chat, bob, message))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                     await asyncio.sleep(0.01)
             await connection.execute(

@@ -137,7 +137,7 @@ class Server:
             await line.tell({"type": "message.send", "session_id": session, "client_id": "a1", "content": "Hello"})
             told = [await line.next("ack", "message.created", "error") for _ in range(2)]
             assert {frame["type"] for frame in told} == {"ack", "message.created"}
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 10
 
 
 @asynccontextmanager
@@ -343,7 +343,7 @@ async def test_without_a_good_credential_it_ends_with_4401(server: Server) -> No
         async with server.line() as line:
             started = time.monotonic()
             assert await line.closed() == 4401
-            assert 0.4 < time.monotonic() - started < 2
+            assert 0.4 < time.monotonic() - started < 8
 
 
 async def test_a_ticket_is_good_for_one_of_many_who_try_at_once(server: Server) -> None:

@@ -200,7 +200,7 @@ async def test_people_of_a_process_that_died_are_not_there_for_long(clean_databa
             presence = dying.app.state.gateway.hub._presence
             presence._closing = True
             presence._wakeup.set()
-            gone = await hers.expect("presence", within=3)
+            gone = await hers.expect("presence", within=30)
             assert (gone["data"]["username"], gone["data"]["online"]) == ("bob", False)
 
 

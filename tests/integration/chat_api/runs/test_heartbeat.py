@@ -38,7 +38,7 @@ async def speaking(chat: ChatApi, person: Person) -> tuple[Json, UUID, Gate]:
 
 
 async def beat(chat: ChatApi) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await chat.engine.executor.beat()
 
 
@@ -61,7 +61,7 @@ async def test_a_beat_does_not_stand_in_a_circle_with_a_delete(
         await deleting.execute("DELETE FROM chat.sessions WHERE id = $1", session_id)
     assert chat.engine.executor.active_count == 1
     await beat(chat)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while chat.engine.executor.active_count:
             await asyncio.sleep(0.01)
     gate.opened.set()
@@ -103,7 +103,7 @@ async def test_a_beat_gives_up_what_another_has_taken(chat: ChatApi, ann: Person
     _, run_id, _ = await speaking(chat, ann)
     await chat.rows("UPDATE chat.runs SET lease_owner = 'another' WHERE id = $1", run_id)
     await beat(chat)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while chat.engine.executor.active_count:
             await asyncio.sleep(0.01)
     [row] = await chat.rows("SELECT status, lease_owner FROM chat.runs WHERE id = $1", run_id)
@@ -119,6 +119,6 @@ async def test_deletes_and_beats_at_once(chat: ChatApi, ann: Person) -> None:
     assert {answer.status_code for answer in answers} == {204}
     await beating
     await beat(chat)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while chat.engine.executor.active_count:
             await asyncio.sleep(0.01)

@@ -110,7 +110,7 @@ async def test_a_waiting_run_that_nobody_knows_of_is_started(chat: ChatApi, ann:
         UUID(body["message"]["id"]),
     )
     await chat.engine.recovery.recover()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while len(await chat.history(ann, session)) < 2 or chat.engine.executor.active_count:
             await asyncio.sleep(0.01)
     assert (await chat.history(ann, session))[1]["content"] == "You said: Anybody there?"
@@ -149,7 +149,7 @@ async def test_what_was_said_is_stored_while_the_run_goes_on(clean_database: Dat
         session = await chat.session(ann)
         await chat.send_async(ann, session)
         await gate.arrival()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while (await chat.history(ann, session))[1]["content"] != "Checkpoint":
                 await asyncio.sleep(0.02)
         assert (await chat.history(ann, session))[1]["status"] == "streaming"

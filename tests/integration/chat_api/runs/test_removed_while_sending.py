@@ -27,7 +27,7 @@ async def while_waiting(
         async with connection.transaction():
             await connection.fetch("SELECT id FROM chat.sessions WHERE id = $1 FOR UPDATE", UUID(session["id"]))
             asked = asyncio.create_task(chat.client.post(f"{API}{path}", json=body, headers=person.headers))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                     await asyncio.sleep(0.01)
             for statement, *values in statements:

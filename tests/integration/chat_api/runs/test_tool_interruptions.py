@@ -42,7 +42,7 @@ async def holding(database: Database, session: Json) -> AsyncIterator[asyncpg.Co
 async def stands_in_line(chat: ChatApi, statement: str) -> None:
     """Return once a statement with this near its beginning waits for a lock."""
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await chat.rows(f"{waiting} AND datname = current_database()", f"%{statement}%"):
             await asyncio.sleep(0.01)
 
@@ -58,7 +58,7 @@ async def tool_events(chat: ChatApi) -> list[str]:
 
 
 async def run_waits(chat: ChatApi, person: Person, run_id: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await chat.run(person, run_id))["status"] != "awaiting_approval":
             await asyncio.sleep(0.01)
 
@@ -105,7 +105,7 @@ async def test_a_decision_just_before_the_run_ends_is_told_once(
         agent = chat.agent.script = ToolAgent([Wish(), safe(hold=asyncio.Event())])
         session = await chat.session(ann)
         run_id = (await chat.send_async(ann, session))["run"]["id"]
-        await asyncio.wait_for(agent.running.wait(), 5)
+        await asyncio.wait_for(agent.running.wait(), 30)
         asked, _ = await executions(chat)
         async with holding(clean_database, session):
             decision = asyncio.create_task(
@@ -129,7 +129,7 @@ async def test_what_is_late_while_its_run_goes_on_ends_the_run_when_it_waits(
         agent = chat.agent.script = ToolAgent([Wish("asked"), safe("runs", hold=hold)], [Wish("next")])
         session = await chat.session(ann)
         run_id = (await chat.send_async(ann, session))["run"]["id"]
-        await asyncio.wait_for(agent.running.wait(), 5)
+        await asyncio.wait_for(agent.running.wait(), 30)
         await asyncio.sleep(0.5)
         asked, _ = await executions(chat)
         assert asked["status"] == "pending_approval"

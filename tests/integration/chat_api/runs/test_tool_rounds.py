@@ -48,7 +48,7 @@ async def decide(chat: ChatApi, person: Person, execution: Json, verdict: str, *
 
 
 async def run_waits(chat: ChatApi, person: Person, run_id: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await chat.run(person, run_id))["status"] != "awaiting_approval":
             await asyncio.sleep(0.01)
 
@@ -228,7 +228,7 @@ async def test_a_mode_that_changes_while_the_run_goes_on_holds_for_the_next_call
     agent = chat.agent.script = ToolAgent([safe("first", hold=hold)], [safe("second")])
     session = await chat.session(ann)
     run_id = (await chat.send_async(ann, session))["run"]["id"]
-    await asyncio.wait_for(agent.running.wait(), 5)
+    await asyncio.wait_for(agent.running.wait(), 30)
     changed = await chat.client.put(
         f"{API}/sessions/{session['id']}/approval-mode", json={"approval_mode": "always"}, headers=ann.headers
     )
@@ -305,7 +305,7 @@ async def test_cancelling_while_a_tool_runs_says_that_nobody_knows_its_end(chat:
     agent = chat.agent.script = ToolAgent([Wish(hold=asyncio.Event())])
     session = await chat.session(ann, approval_mode="never")
     run_id = (await chat.send_async(ann, session))["run"]["id"]
-    await asyncio.wait_for(agent.running.wait(), 5)
+    await asyncio.wait_for(agent.running.wait(), 30)
     await chat.client.post(f"{API}/runs/{run_id}/cancel", headers=ann.headers)
     assert (await chat.run_ended(ann, run_id))["status"] == "cancelled"
     [execution] = await executions(chat, ann, session)
@@ -371,7 +371,7 @@ async def test_a_process_that_dies_while_a_tool_runs(two: tuple[ChatApi, ChatApi
     agent = living.agent.script = ToolAgent([Wish(repeatable=repeatable)])
     session = await dying.session(ann, approval_mode="never")
     run_id = (await dying.send_async(ann, session))["run"]["id"]
-    await asyncio.wait_for(lost.running.wait(), 5)
+    await asyncio.wait_for(lost.running.wait(), 30)
     await dying.engine.recovery.stop()  # as if it were frozen
     run = await living.run_ended(ann, run_id)
     assert run["status"] == "completed", run

@@ -115,7 +115,7 @@ async def test_a_mark_that_waited_for_another_moves_nothing_twice(chat: ChatApi,
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql(f"SELECT 1 FROM chat.sessions WHERE id = '{room['id']}' FOR UPDATE")
         waiting = [asyncio.create_task(marks.mark(UUID(room["id"]), bob.id, 4)) for _ in range(3)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await chat.rows("SELECT count(*) AS n FROM pg_locks WHERE NOT granted"))[0]["n"] < 3:
                 await asyncio.sleep(0.01)
         await connection.commit()
@@ -133,7 +133,7 @@ async def test_who_was_removed_meanwhile_marks_nothing(chat: ChatApi, bob: Perso
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql(f"SELECT 1 FROM chat.sessions WHERE id = '{room['id']}' FOR UPDATE")
         waiting = asyncio.create_task(marks.mark(UUID(room["id"]), bob.id, 4))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (await chat.rows("SELECT count(*) AS n FROM pg_locks WHERE NOT granted"))[0]["n"]:
                 await asyncio.sleep(0.01)
         await connection.exec_driver_sql(f"DELETE FROM chat.participants WHERE user_id = '{bob.id}'")

@@ -102,7 +102,7 @@ async def test_a_session_that_somebody_has_is_left_for_later(
         async with connection.transaction():
             await connection.execute("SELECT 1 FROM chat.sessions WHERE id = $1 FOR UPDATE", held.session_id)
             await connection.execute("SELECT 1 FROM chat.runs WHERE id = $1 FOR UPDATE", answered.id)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 expired = await repository.expire(10)
     finally:
         await connection.close()

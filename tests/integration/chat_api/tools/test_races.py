@@ -45,7 +45,7 @@ async def waits(chat: ChatApi, decision: Awaitable[bytes]) -> asyncio.Task[bytes
     """The decision, once it stands before the session's row."""
     task = asyncio.ensure_future(decision)
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%tool_executions%'"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await chat.rows(f"{waiting} AND pid <> pg_backend_pid() AND datname = current_database()"):
             assert not task.done(), "it did not wait"
             await asyncio.sleep(0.01)

@@ -49,7 +49,7 @@ async def writing(connection: Connection, write: Callable[[bytes], bool] | None)
     yield writer
     connection.open.set()
     writer.close(1000, "")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await task
 
 
