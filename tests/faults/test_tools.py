@@ -115,7 +115,9 @@ async def test_a_kill_runs_nothing_twice_and_nothing_unasked(
         for errand in (*running, *asked[:3]):
             await clerk.decides_in_vain(errand)
         errands = [*running, *approved, *asked]
-        outcomes = await assert_ended_well(ledger, executions, errands, agent_was_late=agent_was_late)
+        outcomes = await assert_ended_well(
+            ledger, executions, errands, agent_was_late=agent_was_late, api_was_killed="chat API" in victim
+        )
         # Nothing was killed after these were approved.
         done = executions.counted()
         assert [done[errand.key] for errand in asked] == [1, 0, 1, 0], f"seed {seed + number}"
