@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -60,7 +61,7 @@ def service_caller(state: AgentState, authorization: str | None) -> Caller | Non
 
 def _service(state: AgentState, token: str) -> Caller:
     """Raises `InvalidToken`."""
-    name = state.remembered.get(token)
+    name = state.remembered.get(token, time.time())
     if name is None:
         claims = state.callers.verify(token)
         name = claims.subject

@@ -9,7 +9,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
-from agent_service.api.remembered_callers import RememberedCallers
 from agent_service.application.collections import Collections
 from agent_service.application.index_document import DocumentIndexer
 from agent_service.application.regenerate import Regeneration
@@ -21,6 +20,7 @@ from agent_service.ports.key_introspection import KeyIntrospector
 from agent_service.ports.passages import PassageSearch
 from shared.contracts.chat import Provider
 from shared.openai.response import BegunTurns
+from shared.remembered_tokens import RememberedTokens
 from shared.security import TokenSigner
 
 Probe = Callable[[], Awaitable[None]]
@@ -45,7 +45,7 @@ class AgentState:
     optional_probes: Mapping[str, Probe]
     registry: CollectorRegistry
     begun: BegunTurns = field(default_factory=BegunTurns)
-    remembered: RememberedCallers = field(default_factory=RememberedCallers)
+    remembered: RememberedTokens[str] = field(default_factory=RememberedTokens)
 
 
 async def _state(request: Request) -> AgentState:

@@ -12,11 +12,11 @@ from uuid import UUID
 from chat_api.auth import repository
 from chat_api.auth.actors import ALL_SCOPES, Actor, Scope
 from chat_api.auth.closed import ClosedAccounts
-from chat_api.auth.remembered import RememberedTokens
 from chat_api.config import ApiSettings
 from chat_api.kit.clock import Clock, SystemClock
 from chat_api.kit.db import Database
 from shared.problems import NotAuthenticated
+from shared.remembered_tokens import RememberedTokens
 from shared.security import (
     MAX_TOKEN_CHARS,
     InvalidToken,
@@ -99,7 +99,7 @@ class Authenticator:
             audience=ServiceName.CHAT_API,
             now=self._seconds,
         )
-        self._remembered = RememberedTokens()
+        self._remembered = RememberedTokens[Actor]()
         self.closed = ClosedAccounts(database, self._clock, settings.access_token_lifetime)
 
     @property

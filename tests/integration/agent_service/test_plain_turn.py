@@ -12,7 +12,6 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 
 from agent_service.api.auth import AuthenticatedCaller
 from agent_service.api.plain_turn import PlainTurnRoute
-from agent_service.api.remembered_callers import RememberedCallers
 from agent_service.api.state import State
 from agent_service.config import AgentSettings
 from agent_service.main import create_app
@@ -98,19 +97,3 @@ async def test_a_plain_turn_does_without_the_solver(
     assert told == []
     assert asked[0] == "solver"
     assert (stranger.status_code, other_method.status_code) == (401, 405)
-
-
-def test_a_caller_is_remembered_until_the_token_expires() -> None:
-    now = 100.0
-    remembered = RememberedCallers(lambda: now, most=2)
-    remembered.put("one", "chat_api", 110)
-
-    assert remembered.get("one") == "chat_api"
-    assert remembered.get("two") is None
-    now = 110.0
-    assert remembered.get("one") is None
-
-    now = 100.0
-    for token in ("one", "two", "three"):
-        remembered.put(token, "chat_api", 110)
-    assert [remembered.get(token) for token in ("one", "two", "three")] == [None, "chat_api", "chat_api"]

@@ -15,7 +15,7 @@ from chat_api.runs.recovery import RunRecovery
 from chat_api.runs.repository import Holder, RunRepository
 from chat_api.runs.stream_log import NoStreamLog
 from chat_api.runs.streams import RunStreams
-from tests.factories.chat import ChatApi, Person, chat_api, joined_text
+from tests.factories.chat import ChatApi, Json, Person, chat_api, joined_text
 from tests.fakes.agent import Gate, saying
 from tests.stores import Database
 
@@ -221,18 +221,24 @@ class SlowSeal(RunStreams):
         return []
 
 
-async def test_whose_claim_was_answered_too_late_cannot_write_beside_the_recovery_of_the_same_process(
-    chat: ChatApi, ann: Person
-) -> None:
-    session = await chat.session(ann, reply_policy="never")
-    body = await chat.said(ann, session)
-    run_id, engine = UUID(int=3), chat.engine
+async def queued(chat: ChatApi, person: Person, session: Json) -> UUID:
+    """A run that nobody has been told of yet."""
+    body = await chat.said(person, session)
+    run_id = UUID(int=3)
     await chat.rows(
         "INSERT INTO chat.runs (session_id, id, trigger_message_id) VALUES ($1, $2, $3)",
         UUID(session["id"]),
         run_id,
         UUID(body["message"]["id"]),
     )
+    return run_id
+
+
+async def test_whose_claim_was_answered_too_late_cannot_write_beside_the_recovery_of_the_same_process(
+    chat: ChatApi, ann: Person
+) -> None:
+    session = await chat.session(ann, reply_policy="never")
+    run_id, engine = await queued(chat, ann, session), chat.engine
     await engine.recovery.stop()
     claim = await engine.repository.claim(UUID(session["id"]), Holder(engine.executor.owner, 0.01), new_id())
     assert claim is not None
@@ -254,14 +260,7 @@ async def test_a_claim_that_is_answered_after_a_later_one_is_dropped(chat: ChatA
     gate = Gate(first="")
     chat.agent.script = gate
     session = await chat.session(ann, reply_policy="never")
-    body = await chat.said(ann, session)
-    run_id, engine = UUID(int=4), chat.engine
-    await chat.rows(
-        "INSERT INTO chat.runs (session_id, id, trigger_message_id) VALUES ($1, $2, $3)",
-        UUID(session["id"]),
-        run_id,
-        UUID(body["message"]["id"]),
-    )
+    run_id, engine = await queued(chat, ann, session), chat.engine
     late = await engine.repository.claim(UUID(session["id"]), Holder(engine.executor.owner, 60), new_id())
     assert late is not None
     assert await engine.repository.release(late.lease)
